@@ -1,0 +1,1 @@
+"""aiconf: find, predict and deploy the best way to serve a model."""

@@ -1,0 +1,103 @@
+"""What a model is: layers of attention and feed-forward blocks, before any sharding.
+
+Counts are tokens, heads, elements; precisions are named as in perf_db:
+``bf16``, ``fp8`` (per tensor or channel), ``fp8_block`` (128 x 128 blocks), ``int8``,
+``int4`` (weight only), ``nvfp4``, ``mxfp4`` (weight only).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Precision = Literal["bf16", "fp8", "fp8_block", "int8", "int4", "nvfp4", "mxfp4"]
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Softmax attention with grouped KV heads (``gqa``) or a compressed latent KV (``mla``).
+
+    For ``mla``: head_dim = qk_nope_head_dim + qk_rope_head_dim and kv_heads = heads.
+    """
+
+    kind: Literal["gqa", "mla"]
+    heads: int
+    kv_heads: int
+    head_dim: int
+    v_head_dim: int  # equals head_dim for gqa
+    window: int | None = None  # tokens a query sees; None: all
+    bias: bool = False  # bias on q, k, v
+    output_bias: bool = False
+    qk_norm: bool = False
+    output_gate: bool = False
+    sinks: bool = False  # one learned logit per head (gpt-oss)
+    q_lora_rank: int = 0  # 0: queries are projected directly
+    kv_lora_rank: int = 0
+    qk_nope_head_dim: int = 0
+    qk_rope_head_dim: int = 0
+
+
+@dataclass(frozen=True)
+class DenseFfn:
+    """Gated feed-forward block: up, gate, down."""
+
+    intermediate: int
+
+
+@dataclass(frozen=True)
+class MoeFfn:
+    """Routed experts (gated feed-forward each) with optional always-active shared expert."""
+
+    experts: int
+    topk: int
+    intermediate: int  # of one routed expert
+    shared_intermediate: int = 0  # of all shared experts together; 0: none
+    bias: bool = False  # biases on router and expert projections (gpt-oss)
+    router_bias: bool = False  # a per-expert correction bias of the router (DeepSeek-V3)
+
+
+@dataclass(frozen=True)
+class LayerGroup:
+    """``count`` identical layers."""
+
+    count: int
+    attention: Attention
+    ffn: DenseFfn | MoeFfn
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """Precision of each class of weights, and of the KV cache, as the checkpoint states it."""
+
+    attention: Precision = "bf16"  # q, k, v, o projections
+    dense: Precision = "bf16"  # dense feed-forward and shared experts
+    experts: Precision = "bf16"
+    lm_head: Precision = "bf16"
+    kv: Literal["bf16", "fp8"] = "bf16"
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A checkpoint, as far as serving time and memory depend on it."""
+
+    name: str  # short name, e.g. Qwen3-32B-FP8
+    checkpoint: str  # Hugging Face id, or the path it was read from
+    architecture: str  # e.g. Qwen3ForCausalLM
+    hidden: int
+    vocab: int
+    layers: tuple[LayerGroup, ...]
+    max_context: int
+    quantization: Quantization
+    tied_embeddings: bool = False
+    mtp_layers: int = 0  # multi-token-prediction layers shipped with the checkpoint
+    notes: tuple[str, ...] = field(default=())  # what was assumed while reading
+
+    @property
+    def layer_count(self) -> int:
+        """Layers of the main model (MTP layers not counted)."""
+        return sum(group.count for group in self.layers)
+
+    @property
+    def is_moe(self) -> bool:
+        """Whether any layer routes tokens to experts."""
+        return any(isinstance(group.ffn, MoeFfn) for group in self.layers)
