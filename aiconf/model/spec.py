@@ -74,6 +74,13 @@ class Quantization:
     experts: Precision = "bf16"
     lm_head: Precision = "bf16"
     kv: Literal["bf16", "fp8"] = "bf16"
+    output: Precision | None = None  # o projection, where it differs from ``attention``
+    group: int = 128  # weights that share one scale, for int4
+
+    @property
+    def attention_output(self) -> Precision:
+        """Precision of the o projection."""
+        return self.output or self.attention
 
 
 @dataclass(frozen=True)
@@ -101,3 +108,8 @@ class ModelSpec:
     def is_moe(self) -> bool:
         """Whether any layer routes tokens to experts."""
         return any(isinstance(group.ffn, MoeFfn) for group in self.layers)
+
+    @property
+    def precision(self) -> Precision:
+        """Precision of most of the weights: of the experts, or of the dense feed-forward."""
+        return self.quantization.experts if self.is_moe else self.quantization.dense

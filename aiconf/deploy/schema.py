@@ -1,0 +1,228 @@
+"""Typed models of what is emitted: the part of DynamoGraphDeployment v1beta1 that aiconf uses.
+
+Field names are Kubernetes' own; every model refuses unknown fields. Structure after the
+CustomResourceDefinition nvidia.com/v1beta1 of Dynamo 1.5 and the rules of its admission webhook.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+# Grove builds pod names from both; Dynamo's webhook refuses more (role suffix included).
+COMBINED_NAME_LIMIT = 45
+ROLE_SUFFIX = len("-ldr")  # leader or worker pods of a multi-node component
+
+Subdomain = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)
+]
+Reference = Annotated[  # the name of an object that others made; may have dots
+    str,
+    StringConstraints(
+        pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$", max_length=253
+    ),
+]
+ResourceName = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9.-]+/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$")
+]
+ComponentName = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?$", max_length=63)
+]
+# repository:X.Y.Z, since the operator reads the runtime's version off the tag.
+Image = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^[a-z0-9][-a-z0-9._/:]*:v?(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)"
+        r"(-[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?$"
+    ),
+]
+
+
+class Model(BaseModel):
+    """Base: unknown fields are refused, instances do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def document(self) -> dict[str, Any]:
+        """Return plain data, without fields that are not set."""
+        return self.model_dump(exclude_none=True)
+
+
+class Metadata(Model):
+    """Name of an object."""
+
+    name: Subdomain
+
+
+class NamedReference(Model):
+    """Reference by name."""
+
+    name: Reference
+
+
+class EnvFrom(Model):
+    """All keys of a secret as environment variables."""
+
+    secretRef: NamedReference
+
+
+class EnvVar(Model):
+    """One environment variable."""
+
+    name: str
+    value: str
+
+
+class Resources(Model):
+    """What a container may use; GPUs are counted per pod."""
+
+    limits: dict[ResourceName, str]
+    claims: list[NamedReference] | None = None
+
+
+class VolumeMount(Model):
+    """Where a volume appears in the container."""
+
+    name: Subdomain
+    mountPath: str
+    readOnly: bool | None = None
+
+
+class ClaimSource(Model):
+    """A persistent volume claim."""
+
+    claimName: Reference
+
+
+class Volume(Model):
+    """A ConfigMap or a persistent volume claim."""
+
+    name: Subdomain
+    configMap: NamedReference | None = None
+    persistentVolumeClaim: ClaimSource | None = None
+
+
+class Capabilities(Model):
+    """Linux capabilities added to a container."""
+
+    add: list[str]
+
+
+class SecurityContext(Model):
+    """Security settings of a container."""
+
+    capabilities: Capabilities
+
+
+class Container(Model):
+    """The container that Dynamo calls ``main``."""
+
+    name: Literal["main"] = "main"
+    image: Image
+    command: list[str] | None = None
+    args: list[str] | None = None
+    env: list[EnvVar] | None = None
+    envFrom: list[EnvFrom] | None = None
+    resources: Resources | None = None
+    volumeMounts: list[VolumeMount] | None = None
+    securityContext: SecurityContext | None = None
+
+
+class ResourceClaim(Model):
+    """A claim made for the pod from a template."""
+
+    name: Subdomain
+    resourceClaimTemplateName: Subdomain
+
+
+class PodSpec(Model):
+    """The pod of a component."""
+
+    containers: list[Container]
+    volumes: list[Volume] | None = None
+    resourceClaims: list[ResourceClaim] | None = None
+
+
+class PodTemplate(Model):
+    """What Kubernetes calls a pod template."""
+
+    spec: PodSpec
+
+
+class Multinode(Model):
+    """A worker that spans several nodes: as many pods as nodes."""
+
+    nodeCount: int = Field(ge=2)
+
+
+class Component(Model):
+    """One kind of process and how many of it run."""
+
+    name: ComponentName
+    type: Literal["frontend", "worker", "prefill", "decode", "planner", "epp"]
+    replicas: int = Field(ge=0)
+    multinode: Multinode | None = None
+    podTemplate: PodTemplate
+
+
+class GraphSpec(Model):
+    """Components of one deployment."""
+
+    backendFramework: Literal["vllm", "sglang", "trtllm"]
+    components: list[Component] = Field(min_length=1, max_length=25)
+
+
+class GraphDeployment(Model):
+    """DynamoGraphDeployment v1beta1."""
+
+    apiVersion: Literal["nvidia.com/v1beta1"] = "nvidia.com/v1beta1"
+    kind: Literal["DynamoGraphDeployment"] = "DynamoGraphDeployment"
+    metadata: Metadata
+    spec: GraphSpec
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> GraphDeployment:
+        names = [component.name.lower() for component in self.spec.components]
+        if len(set(names)) != len(names):
+            raise ValueError("component names must be unique")
+        for component in self.spec.components:
+            length = len(self.metadata.name) + len(component.name)
+            length += ROLE_SUFFIX if component.multinode else 0
+            if length > COMBINED_NAME_LIMIT:
+                raise ValueError(
+                    f"{self.metadata.name} and {component.name} have {length} characters together; "
+                    f"{COMBINED_NAME_LIMIT} is the most"
+                )
+        return self
+
+
+class ConfigMap(Model):
+    """Text files for containers."""
+
+    apiVersion: Literal["v1"] = "v1"
+    kind: Literal["ConfigMap"] = "ConfigMap"
+    metadata: Metadata
+    data: dict[str, str]
+
+
+class ClaimTemplate(Model):
+    """Name of the claim template that a compute domain makes."""
+
+    resourceClaimTemplate: NamedReference
+
+
+class ComputeDomainSpec(Model):
+    """``numNodes`` 0: the domain grows with the pods that claim it."""
+
+    numNodes: int = 0
+    channel: ClaimTemplate
+
+
+class ComputeDomain(Model):
+    """NVLink across nodes (NVL72): pods that hold its claim may map each other's memory."""
+
+    apiVersion: Literal["resource.nvidia.com/v1beta1"] = "resource.nvidia.com/v1beta1"
+    kind: Literal["ComputeDomain"] = "ComputeDomain"
+    metadata: Metadata
+    spec: ComputeDomainSpec

@@ -1,0 +1,130 @@
+"""A worker as a ``dynamo.trtllm`` command line and engine file (TensorRT-LLM 1.3.0rc29)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiconf.deploy.launch import (
+    Launch,
+    Setting,
+    graph_sizes,
+    literal,
+    per_rank,
+    sequences_why,
+    served_model,
+)
+from aiconf.errors import UserError
+from aiconf.serving.plan import Plan, Worker
+
+CONFIG_FOLDER = "/etc/aiconf"  # where the engine file is mounted in the container
+
+
+def launch(plan: Plan, worker: Worker, name: str) -> Launch:
+    """Return the launch of ``worker``: its engine file is mounted from a ConfigMap.
+
+    Sizes that the Dynamo wrapper registers itself are on the command line as well.
+
+    Raises
+    ------
+    UserError
+        A layout or KV precision that TensorRT-LLM cannot run.
+    """
+    layout = worker.parallel
+    if layout.dp > 1 and layout.tp > 1:
+        raise UserError(
+            f"{layout}: TensorRT-LLM's attention DP has one attention rank per GPU: "
+            f"use tp1dp{layout.tp * layout.dp}"
+        )
+    config = engine_config(plan, worker)
+    engine = [
+        Setting("model", literal(plan.model.checkpoint)),
+        Setting("served-model-name", literal(served_model(plan))),
+        Setting("tensor-parallel-size", config["tensor_parallel_size"]),
+        Setting("pipeline-parallel-size", layout.pp),
+    ]
+    if plan.model.is_moe:
+        engine.append(Setting("expert-parallel-size", layout.ep))
+    if layout.dp > 1:
+        engine.append(Setting("enable-attention-dp", True))
+    dynamo = [
+        Setting("kv-block-size", worker.kv_block_size, "equals tokens_per_block of the file"),
+        Setting("extra-engine-args", f"{CONFIG_FOLDER}/{config_file(worker)}", "all settings"),
+    ]
+    if worker.role != "agg":
+        dynamo.append(Setting("disaggregation-mode", worker.role))
+    return Launch(
+        module="dynamo.trtllm",
+        dynamo=tuple(dynamo),
+        engine=tuple(engine),
+        config=config,
+        config_why=_reasons(worker),
+        mounted=True,
+    )
+
+
+def config_file(worker: Worker) -> str:
+    """Return the name of the worker's engine file inside its ConfigMap."""
+    return "worker.yaml" if worker.role == "agg" else f"{worker.role}.yaml"
+
+
+def engine_config(plan: Plan, worker: Worker) -> dict[str, Any]:
+    """Return the engine file: every field that the prediction assumed (PyTorch backend)."""
+    layout, sizes = worker.parallel, graph_sizes(worker)
+    config: dict[str, Any] = {
+        "backend": "pytorch",
+        "tensor_parallel_size": layout.tp * layout.dp,
+        "pipeline_parallel_size": layout.pp,
+    }
+    if plan.model.is_moe:
+        config["moe_expert_parallel_size"] = layout.ep
+        config["moe_tensor_parallel_size"] = layout.moe_tp
+    config |= {
+        "enable_attention_dp": layout.dp > 1,
+        "max_batch_size": per_rank(worker),
+        "max_num_tokens": worker.token_budget,
+        "max_seq_len": worker.max_model_len,
+        "enable_chunked_prefill": True,
+        # The engine does not overlap host and GPU work in prefill-only workers.
+        "disable_overlap_scheduler": worker.role == "prefill",
+        "kv_cache_config": {
+            "dtype": _kv_dtype(plan, worker),
+            "tokens_per_block": worker.kv_block_size,
+            "enable_block_reuse": worker.prefix_caching,
+            "free_gpu_memory_fraction": worker.memory_fraction,
+        },
+        "cuda_graph_config": {"batch_sizes": sizes, "enable_padding": True} if sizes else None,
+    }
+    if worker.role != "agg":
+        blocks = -(-worker.max_model_len // worker.kv_block_size)
+        config["cache_transceiver_config"] = {
+            "backend": "DEFAULT",
+            "max_tokens_in_buffer": blocks * worker.kv_block_size,
+        }
+    return config
+
+
+def _kv_dtype(plan: Plan, worker: Worker) -> str:
+    """The engine accepts only auto and lower precisions; auto follows the checkpoint."""
+    if worker.kv_dtype == "fp8":
+        return "fp8"
+    if plan.model.quantization.kv == "bf16":
+        return "auto"
+    raise UserError(
+        f"TensorRT-LLM cannot keep a bf16 KV cache for {plan.model.name}, whose checkpoint "
+        f"states {plan.model.quantization.kv}: use kv dtype {plan.model.quantization.kv}"
+    )
+
+
+def _reasons(worker: Worker) -> dict[tuple[str | int, ...], str]:
+    reasons: dict[tuple[str | int, ...], str] = {
+        ("tensor_parallel_size",): f"layout {worker.parallel}, chosen by the search",
+        ("max_batch_size",): sequences_why(worker),
+        ("max_num_tokens",): "tokens of one iteration and rank",
+        ("max_seq_len",): "prompt and output of the workload",
+        ("kv_cache_config", "dtype"): f"{worker.kv_dtype} was assumed",
+        ("kv_cache_config", "free_gpu_memory_fraction"): "of what weights leave free",
+        ("cuda_graph_config",): "batch sizes with a captured CUDA graph",
+    }
+    if worker.role != "agg":
+        reasons["cache_transceiver_config", "max_tokens_in_buffer"] = "holds the longest sequence"
+    return reasons

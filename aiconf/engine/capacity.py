@@ -1,0 +1,123 @@
+"""Memory of one GPU of a worker: what is taken, and how many tokens and sequences fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from aiconf.engine.traits import Traits
+from aiconf.model.memory import kv_layout, weight_bytes
+from aiconf.model.spec import DenseFfn, ModelSpec, MoeFfn
+from aiconf.parallel import Parallel
+from aiconf.system.spec import System
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """Bytes of the fullest GPU of a worker.
+
+    kv: bytes that become KV blocks (0 or less: the model does not fit). per_token: KV bytes of
+    one cached token by sliding window (None: never forgotten). block: tokens of a KV block.
+    """
+
+    total: float
+    reserved: float
+    weights: float
+    activations: float
+    graphs: float
+    kv: float
+    fraction: float
+    per_token: tuple[tuple[int | None, float], ...]
+    block: int
+
+    def sequence_bytes(self, tokens: ArrayLike) -> Array:
+        """KV bytes of one sequence of ``tokens``, whole blocks (half a block lost on average)."""
+        length = np.asarray(tokens, dtype=np.float64) + self.block / 2.0
+        held: Array = np.zeros(length.shape)
+        for window, each in self.per_token:
+            seen = length if window is None else np.minimum(length, window + self.block)
+            held = held + seen * each
+        return held
+
+    def sequences(self, isl: float, osl: float) -> float:
+        """Running sequences of one attention rank that fit in steady state.
+
+        A decoding sequence holds its prompt and half its output on average, with a standard
+        deviation of osl / sqrt(12); two deviations of the sum over sequences are kept free, so
+        that preemption is rare: n mean + 2 deviation sqrt(n) = kv, solved for n.
+        """
+        if self.kv <= 0 or float(self.sequence_bytes(isl + osl)) > self.kv:
+            return 0.0
+        mean = float(self.sequence_bytes(isl + osl / 2.0))
+        spread = (float(self.sequence_bytes(isl + osl)) - float(self.sequence_bytes(isl))) / 12**0.5
+        root = (-2.0 * spread + (4.0 * spread**2 + 4.0 * mean * self.kv) ** 0.5) / (2.0 * mean)
+        return max(root**2, 1.0)
+
+
+def _ffn_width(spec: ModelSpec, parallel: Parallel) -> float:
+    """Widest feed-forward activation of one token on one rank, in elements."""
+    widths = []
+    for group in spec.layers:
+        if isinstance(group.ffn, DenseFfn):
+            widths.append(group.ffn.intermediate / parallel.tp)
+        elif isinstance(group.ffn, MoeFfn):
+            routed = group.ffn.intermediate / parallel.moe_tp + spec.hidden
+            share = parallel.dp / parallel.ep  # tokens of all ranks, over the experts' ranks
+            widths.append(group.ffn.topk * routed * min(share, 1.0))
+    return max(widths)
+
+
+def capacity(
+    spec: ModelSpec,
+    system: System,
+    parallel: Parallel,
+    traits: Traits,
+    *,
+    token_budget: int,
+    max_sequences: int,
+    kv_dtype: str,
+    fraction: float | None = None,
+) -> Capacity:
+    """Memory of one GPU as the engine will divide it.
+
+    token_budget and max_sequences: of one attention rank. fraction: the engine's memory
+    setting (None: its default). See ``Traits.kv_bytes`` for what each engine means by it.
+    """
+    gpu = system.gpu
+    mla = any(group.attention.kind == "mla" for group in spec.layers)
+    if fraction is None:
+        fraction = traits.memory_fraction(
+            gpu.memory_bytes, gpu.sm, parallel, token_budget=token_budget * parallel.dp, mla=mla
+        )
+    weights = weight_bytes(spec, parallel)
+    activations = traits.activation_bytes(
+        tokens=token_budget,
+        hidden=spec.hidden,
+        width=_ffn_width(spec, parallel),
+        rows=max_sequences,
+        vocab=spec.vocab,
+    )
+    graphs = traits.graph_bytes(traits.graph_sizes(max_sequences))
+    kv = traits.kv_bytes(
+        fraction,
+        total=gpu.memory_bytes,
+        reserved=system.reserved_bytes,
+        weights=weights,
+        activations=activations,
+        graphs=graphs,
+    )
+    return Capacity(
+        total=gpu.memory_bytes,
+        reserved=system.reserved_bytes,
+        weights=weights,
+        activations=activations,
+        graphs=graphs,
+        kv=kv,
+        fraction=fraction,
+        per_token=kv_layout(spec, parallel, kv_dtype),
+        block=traits.block_tokens(gpu.sm, mla=mla),
+    )

@@ -1,0 +1,182 @@
+"""Time of one iteration of one engine: a layout and a batch in, seconds out.
+
+Built once per layout. Everything that depends on the token count alone (matrix products,
+experts, collectives, small kernels) is summed over the layers into curves on one grid of token
+counts, so that timing a batch is one interpolation; attention is read from its own surfaces.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiconf.engine.attention import AttentionTimer
+from aiconf.engine.batch import Array, Batch
+from aiconf.engine.traits import Traits
+from aiconf.model.operators import (
+    Collective,
+    Elementwise,
+    Gemm,
+    Moe,
+    MoeExchange,
+    Operator,
+    PipelineSend,
+    Quantize,
+    operators,
+)
+from aiconf.model.spec import ModelSpec
+from aiconf.parallel import Parallel
+from aiconf.perf.collective import collective_seconds, send_seconds
+from aiconf.perf.exchange import Exchange, exchange_seconds, measured_kernels
+from aiconf.perf.gemm import gemm_seconds
+from aiconf.perf.memory import memory_seconds
+from aiconf.perf.moe import Experts, moe_seconds
+from aiconf.perf.origin import Origin
+from aiconf.perf.tables import Tables
+
+PARTS = ("gemm", "attention", "moe", "communication", "memory", "overhead")
+_PART = {name: place for place, name in enumerate(PARTS)}
+
+# Token counts at which the curves are kept: every measured m up to 512 matters for decode
+# batches; beyond, an eighth of an octave follows the curves within their noise.
+_TOKENS: Array = np.unique(
+    np.concatenate(
+        [np.arange(1, 17), np.arange(24, 257, 8), np.round(2.0 ** np.arange(8, 19.01, 0.125))]
+    )
+).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """Seconds of each iteration. by_part: (part, point). by_origin: (origin, point)."""
+
+    seconds: Array
+    by_part: Array
+    by_origin: Array
+
+
+class _Curves:
+    """Seconds on a token grid, by part and by origin (rows: part x origin)."""
+
+    def __init__(self) -> None:
+        self.values = np.zeros((len(PARTS), len(Origin), len(_TOKENS)))
+
+    def add(self, part: str, seconds: Array, origin: Origin) -> None:
+        self.values[_PART[part], origin] += seconds
+
+    def at(self, tokens: Array) -> Array:
+        """Interpolate at ``tokens``; shape (part, origin, point). Zero tokens take no time."""
+        place = np.clip(np.searchsorted(_TOKENS, tokens, side="right") - 1, 0, len(_TOKENS) - 2)
+        left, right = _TOKENS[place], _TOKENS[place + 1]
+        weight = np.maximum((tokens - left) / (right - left), 0.0)
+        found = self.values[..., place] * (1.0 - weight) + self.values[..., place + 1] * weight
+        return np.where(tokens > 0, found, 0.0)
+
+
+class StepModel:
+    """``seconds(batch)`` of one engine (see the module docstring)."""
+
+    def __init__(
+        self, tables: Tables, spec: ModelSpec, parallel: Parallel, traits: Traits, kv_dtype: str,
+        graph_limit: int,
+    ) -> None:
+        self.spec, self.parallel, self.traits, self.kv_dtype = spec, parallel, traits, kv_dtype
+        self._tables = tables
+        self._rank = _Curves()  # of the tokens of one attention rank
+        self._group = _Curves()  # of the tokens of all ranks that share the experts
+        self._sampled = _Curves()  # of the sequences that sample a token
+        stage = operators(spec, parallel)
+        for operator in stage:
+            self._add(operator)
+        self._attention = AttentionTimer(tables, stage, kv_dtype)
+        self._graph_sizes = np.array(traits.graph_sizes(graph_limit), dtype=np.float64)
+
+    def seconds(self, batch: Batch) -> Array:
+        """Seconds of each iteration of ``batch``: every rank, all layers, one pass."""
+        return self.time(batch).seconds
+
+    def time(self, batch: Batch) -> StepTime:
+        """Seconds of each iteration with its parts and their origin."""
+        decode = self._padded(batch)
+        tokens = batch.prefill_tokens + decode * batch.drafted
+        dp = self.parallel.dp
+        group = np.minimum(batch.prefill_ranks, dp) * batch.prefill_tokens
+        group = group + dp * decode * batch.drafted
+        prompts = np.where(batch.prefill_tokens > 0, batch.prefill_sequences, 0.0)
+        total = self._rank.at(tokens) + self._group.at(group)
+        total = total + self._sampled.at(decode * batch.drafted + prompts)
+        self._attention.add(total[_PART["attention"]], batch)
+        running = batch.decode + prompts
+        total[_PART["overhead"], Origin.INTERPOLATED] += self._host(batch, running)
+        return StepTime(total.sum(axis=(0, 1)), total.sum(axis=1), total.sum(axis=0))
+
+    def _padded(self, batch: Batch) -> Array:
+        """Decode batches are padded to the next captured graph when no prompt is beside them."""
+        sizes = self._graph_sizes
+        place = np.searchsorted(sizes, batch.decode)
+        inside = (batch.prefill_tokens == 0) & (batch.decode > 0) & (place < len(sizes))
+        return np.where(inside, sizes[np.minimum(place, len(sizes) - 1)], batch.decode)
+
+    def _host(self, batch: Batch, running: Array) -> Array:
+        host = self.traits.host
+        return np.where(
+            running > 0, host.seconds_per_iteration + host.seconds_per_sequence * running, 0.0
+        )
+
+    def _add(self, operator: Operator) -> None:
+        """Sum one operator's curve over its layers."""
+        tables, tokens = self._tables, _TOKENS
+        if isinstance(operator, Gemm):
+            time, origin = gemm_seconds(tables, operator.dtype, operator.n, operator.k, tokens)
+            curves = self._sampled if operator.tokens == "sampled" else self._rank
+            curves.add("gemm", time * operator.count, origin)
+        elif isinstance(operator, Elementwise):
+            moved = operator.bytes_per_token * tokens / operator.launches
+            time, origin = memory_seconds(tables, moved)
+            self._rank.add("memory", time * operator.count * operator.launches, origin)
+        elif isinstance(operator, Quantize):
+            time, origin = memory_seconds(tables, 3.0 * operator.k * tokens)
+            self._rank.add("memory", time * operator.count, origin)
+        elif isinstance(operator, Moe):
+            shape = Experts(
+                operator.hidden, operator.inter, operator.topk, operator.experts,
+                operator.tp, operator.ep,
+            )  # fmt: skip
+            time, origin = moe_seconds(tables, self._moe_dtype(operator.dtype), shape, tokens)
+            self._group.add("moe", time * operator.count, origin)
+        elif isinstance(operator, Collective):
+            self._add_collective(operator)
+        elif isinstance(operator, MoeExchange):
+            exchange = Exchange(
+                operator.ranks, operator.hidden, operator.topk, operator.experts
+            )
+            kernel = self.traits.exchange(
+                self.parallel, tables.system.nvlink_domain, measured_kernels(tables)
+            )
+            sent = tokens * operator.token_share
+            time, origin = exchange_seconds(tables, kernel, exchange, sent)
+            self._rank.add("communication", time * operator.count, origin)
+        elif isinstance(operator, PipelineSend):
+            crosses = self.parallel.gpus > tables.system.nvlink_domain
+            time = send_seconds(
+                tables.system, operator.bytes_per_token * tokens, crosses_domain=crosses
+            )
+            self._rank.add("communication", time * (self.parallel.pp - 1), Origin.FALLBACK)
+
+    def _add_collective(self, operator: Collective) -> None:
+        moved = operator.bytes_per_token * _TOKENS
+        time, origin = collective_seconds(self._tables, operator.op, operator.ranks, moved)
+        curves = self._sampled if operator.tokens == "sampled" else self._rank
+        curves.add("communication", time * operator.count, origin)
+
+    def _moe_dtype(self, dtype: str) -> str:
+        """mxfp4 experts multiply by 8-bit activations where the GPU has 4-bit tensor cores."""
+        return "mxfp4_fp8" if dtype == "mxfp4" and self._tables.system.gpu.sm >= 100 else dtype
+
+
+def shares(values: Array) -> NDArray[np.float64]:
+    """Normalise parts (first axis) to sum to 1."""
+    total = values.sum(axis=0, keepdims=True)
+    return np.divide(values, total, out=np.zeros_like(values), where=total > 0)

@@ -1,0 +1,237 @@
+"""Types of ``backends/*.yaml``: a frozen dataclass per section; extra keys are refused.
+
+Units: bytes, seconds, tokens, sequences; ``sm`` is the compute capability times ten (90 Hopper,
+100 Blackwell, 103 Blackwell Ultra). A mapping keyed by ``sm`` or by ranks holds from its key
+up to the next larger one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+FORBID: dict[str, Any] = {"extra": "forbid"}
+
+AllToAll = Literal["nvlink_one_sided", "nvlink_two_sided", "deepep_ht", "deepep_ll"]
+Exchange = Literal["none", "all_reduce", "allgather_reducescatter"] | AllToAll
+
+
+@dataclass(frozen=True)
+class Tier:
+    """Defaults that the engine picks by the size of the GPU; the first tier that fits counts.
+
+    min_memory_bytes, min_sm: smallest GPU of the tier. token_budget: tokens of one iteration.
+    max_sequences: running sequences. largest_graph: largest captured decode batch, by the
+    smallest number of tensor-parallel ranks (SGLang's tp-size) it holds for.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
+    min_memory_bytes: float
+    min_sm: int
+    token_budget: int
+    max_sequences: int
+    largest_graph: Mapping[int, int]
+
+
+@dataclass(frozen=True)
+class Scheduler:
+    """How the next batch is picked.
+
+    policy: ``mixed``: prompt chunks run beside decodes in one iteration; ``prefill_first``:
+        a prompt batch takes the whole iteration and decodes wait.
+    mixed_flag: setting that turns ``prefill_first`` into ``mixed``; empty where there is none.
+    chunked_prefill: whether a prompt may be split over iterations without a setting.
+    async_scheduling: whether the host prepares the next batch while the GPU computes;
+        async_with_pipeline: also under pipeline parallelism.
+    budget_shared_by_dp: the token budget is divided among attention-DP ranks.
+    prefill_token_cap: most prompt tokens of one prefill batch, chunked or not; None: no cap.
+    output_reserve: share of a request's remaining output tokens for which KV blocks must be
+        free when it is admitted: 0 admits on the prompt alone (and preempts later), 1 never
+        evicts. output_reserve_cap: output tokens counted at most, None: all.
+    output_reserve_dp: the same share under attention DP.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
+    policy: Literal["mixed", "prefill_first"]
+    mixed_flag: str
+    chunked_prefill: bool
+    async_scheduling: bool
+    async_with_pipeline: bool
+    budget_shared_by_dp: bool
+    prefill_token_cap: int | None
+    output_reserve: float
+    output_reserve_dp: float
+    output_reserve_cap: int | None
+    tiers: tuple[Tier, ...]
+
+
+@dataclass(frozen=True)
+class KvCache:
+    """Paged KV cache.
+
+    block_tokens: tokens of a block for grouped-query attention, block_tokens_mla for MLA; both
+        by smallest ``sm``. watermark: share of all blocks kept free on admission.
+    prefix_caching: whether blocks of equal prefixes are shared without a setting.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
+    block_tokens: Mapping[int, int]
+    block_tokens_mla: Mapping[int, int]
+    watermark: float
+    prefix_caching: bool
+
+
+@dataclass(frozen=True)
+class StaticShare:
+    """Terms of the share of memory that SGLang gives to weights and KV when none is set.
+
+    Reserved bytes = constant + token x max(budget, least_tokens) + graph x largest_graph
+    + gpu x tp x pp + dp_graph x largest_graph x dp (``dp_graph_wide`` more where the largest
+    graph exceeds ``wide_graph``) + prefill graphs; at least ``floor`` on GPUs above
+    ``floor_from``. All in bytes.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
+    constant: float
+    token: float
+    least_tokens: int
+    graph: float
+    gpu: float
+    dp_graph: float
+    dp_graph_wide: float
+    wide_graph: int
+    prefill_graph: float
+    prefill_graphs_mla: float
+    floor: float
+    floor_from: float
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the engine's memory setting means.
+
+    flag: its name. share_of: ``total``: fraction x total holds everything (weights, peak
+    activations, graphs, context, KV); ``static``: fraction x memory free before loading holds
+    weights and KV, the rest is for activations and graphs; ``free``: fraction x memory left
+    after weights, peak activations and graphs is KV.
+    fraction: default; None where ``static_share`` computes it.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
+    flag: str
+    share_of: Literal["total", "static", "free"]
+    fraction: float | None
+    static_share: StaticShare | None
+
+
+@dataclass(frozen=True)
+class Activation:
+    """Peak bytes of one iteration beside weights and KV: of two phases, the larger counts.
+
+    A layer: tokens x element_bytes x (hidden_copies x hidden + feed-forward), where the
+    feed-forward of one rank is (gate_up_copies + act_copies) x intermediate when dense, and per
+    routed copy of a token max(gate_up_copies x intermediate, hidden) + act_copies x
+    intermediate for experts. Sampling: rows x vocabulary x sampler_bytes.
+    floor: bytes of workspaces that are always held.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
+    element_bytes: float
+    hidden_copies: float
+    gate_up_copies: float
+    act_copies: float
+    sampler_bytes: float
+    floor: float
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Capture sizes ``start, start + step, ...`` up to and including ``stop`` (None: no end)."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
+    start: int
+    stop: int | None
+    step: int
+
+    def up_to(self, top: int) -> range:
+        """Return the sizes of this part that do not exceed ``top``."""
+        return range(self.start, min(top, self.stop or top) + 1, self.step)
+
+
+@dataclass(frozen=True)
+class Graphs:
+    """CUDA graphs.
+
+    sizes: batch sizes (tokens) captured. limit_factor x max sequences, and limit, bound the
+        largest (None: not bounded by it). append_limit: the bound itself is captured too.
+    padding: batches between two sizes are padded up to the next one.
+    prefill: ``none``: iterations with prompt tokens never use graphs; ``captured``: they use
+        piecewise graphs up to the largest captured size; ``budget``: up to the token budget.
+    prefill_limit_mla: bound of the latter for MLA models. prefill_needs_plain: prefill graphs
+        are off under pipeline parallelism, attention DP, all-to-all and disaggregation.
+    prefill_sizes: token counts captured for ``budget``. bytes_per_size: GPU memory that
+        capturing one decode size takes.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
+    sizes: tuple[Steps, ...]
+    limit: int | None
+    limit_factor: float
+    append_limit: bool
+    padding: bool
+    prefill: Literal["none", "captured", "budget"]
+    prefill_limit_mla: int | None
+    prefill_needs_plain: bool
+    prefill_sizes: tuple[Steps, ...]
+    bytes_per_size: float
+
+
+@dataclass(frozen=True)
+class Layouts:
+    """Which parallel layouts the engine can run.
+
+    dp_ranks: ``any``: attention replicas of any tp; ``all``: attention DP spans every rank
+    (attention tp is then 1). ep_sizes: ``all``: experts are split over every rank or none;
+    ``divisor``: over any number of ranks that divides them.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
+    pipeline: bool
+    dp_ranks: Literal["any", "all"]
+    ep_sizes: Literal["all", "divisor"]
+
+
+@dataclass(frozen=True)
+class Communication:
+    """Collectives.
+
+    all_reduce_graph, all_reduce_eager: names of the engine's own all-reduce in the measured
+        tables. all_reduce_ranks: group sizes it serves. all_reduce_bytes: largest message by
+        ``sm`` and ranks, 0 in place of ``sm`` for any other GPU. beyond: what carries more.
+    exchange: how tokens reach experts under attention DP by default. all_to_all: faster
+        exchanges, best first, used when experts are not split within (moe_tp 1).
+    all_to_all_automatic: taken without a setting where the hardware allows.
+    workspace_bytes: GPU memory of all-reduce buffers, per rank of a group of two or more.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
+    all_reduce_graph: str
+    all_reduce_eager: str
+    all_reduce_ranks: tuple[int, ...]
+    all_reduce_bytes: Mapping[int, Mapping[int, int]]
+    beyond: str
+    workspace_bytes: float
+    exchange: Literal["allgather_reducescatter"]
+    all_to_all: tuple[AllToAll, ...]
+    all_to_all_automatic: bool
+    all_to_all_flags: Mapping[AllToAll, str]
+
+
+@dataclass(frozen=True)
+class Host:
+    """CPU time of the engine loop: per iteration, per running sequence; 0 where unknown."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
+    seconds_per_iteration: float
+    seconds_per_sequence: float

@@ -1,0 +1,307 @@
+"""What an engine does by default: its scheduler, memory rules, graphs, layouts and kernels.
+
+The facts are data (``backends/*.yaml``, each with its source, typed in ``trait_schema``); here
+are the few rules that combine them. Units: bytes, seconds, tokens, sequences.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+
+from aiconf.engine.trait_schema import (
+    FORBID,
+    Activation,
+    Communication,
+    Exchange,
+    Graphs,
+    Host,
+    KvCache,
+    Layouts,
+    Memory,
+    Scheduler,
+    Tier,
+)
+from aiconf.errors import unknown
+from aiconf.model.spec import DenseFfn, ModelSpec, MoeFfn
+from aiconf.parallel import Parallel
+from aiconf.resources import data_dir
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+
+@dataclass(frozen=True)
+class Traits:
+    """One engine version's defaults and rules. ``sources``: fact -> where it was read."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
+    name: str
+    title: str
+    version: str
+    scheduler: Scheduler
+    kv: KvCache
+    memory: Memory
+    activation: Activation
+    graphs: Graphs
+    layouts: Layouts
+    communication: Communication
+    host: Host
+    kernels: Mapping[str, Mapping[int, tuple[str, ...]]]
+    sources: Mapping[str, str]
+    notes: tuple[str, ...]
+
+    def tier(self, memory_bytes: float, sm: int) -> Tier:
+        """Return the defaults for a GPU with ``memory_bytes`` in total."""
+        tiers = self.scheduler.tiers
+        fits = (t for t in tiers if memory_bytes >= t.min_memory_bytes and sm >= t.min_sm)
+        return next(fits, tiers[-1])
+
+    def token_budget(self, memory_bytes: float, sm: int, dp: int = 1) -> int:
+        """Return the default tokens of one iteration on one attention-DP rank."""
+        budget = self.tier(memory_bytes, sm).token_budget
+        return budget // dp if self.scheduler.budget_shared_by_dp else budget
+
+    def asynchronous(self, parallel: Parallel) -> bool:
+        """Return whether the host's work hides behind the GPU's under this layout."""
+        piped = parallel.pp > 1 and not self.scheduler.async_with_pipeline
+        return self.scheduler.async_scheduling and not piped
+
+    def max_sequences(self, memory_bytes: float, sm: int) -> int:
+        """Return the default bound on running sequences of one attention-DP rank."""
+        return self.tier(memory_bytes, sm).max_sequences
+
+    def block_tokens(self, sm: int, *, mla: bool) -> int:
+        """Return the tokens of one KV block."""
+        return _at(self.kv.block_tokens_mla if mla else self.kv.block_tokens, sm)
+
+    def graph_sizes(self, max_sequences: int, largest: int | None = None) -> tuple[int, ...]:
+        """Return the captured batch sizes, ascending.
+
+        ``largest`` replaces the engine's own bound (SGLang's depends on the GPU: see
+        ``Tier.largest_graph``; a deployment may raise TensorRT-LLM's).
+        """
+        rule = self.graphs
+        bound = largest if largest is not None else rule.limit
+        scaled = int(rule.limit_factor * max_sequences)
+        top = scaled if bound is None else min(bound, scaled)
+        sizes = {size for part in rule.sizes for size in part.up_to(top)}
+        if rule.append_limit and top > 0:
+            sizes.add(top)
+        return tuple(sorted(sizes))
+
+    def largest_graph(self, memory_bytes: float, sm: int, ranks: int) -> int:
+        """Return the engine's default for the largest captured decode batch."""
+        return _at(self.tier(memory_bytes, sm).largest_graph, ranks)
+
+    def prefill_graph_tokens(
+        self,
+        sizes: tuple[int, ...],
+        token_budget: int,
+        parallel: Parallel,
+        *,
+        mla: bool,
+        disaggregated: bool,
+    ) -> int:
+        """Return the most tokens with which an iteration that holds prompts runs in a graph.
+
+        0: such iterations launch every kernel from the host.
+        """
+        rule = self.graphs
+        plain = parallel.pp == 1 and parallel.dp == 1 and not disaggregated
+        if rule.prefill == "none" or not sizes or (rule.prefill_needs_plain and not plain):
+            return 0
+        top = sizes[-1] if rule.prefill == "captured" else token_budget
+        limited = mla and rule.prefill_limit_mla is not None
+        return min(top, rule.prefill_limit_mla or top) if limited else top
+
+    def memory_fraction(
+        self,
+        total_bytes: float,
+        sm: int,
+        parallel: Parallel,
+        *,
+        token_budget: int | None = None,
+        mla: bool = False,
+        disaggregated: bool = False,
+    ) -> float:
+        """Return the default of the memory setting.
+
+        ``token_budget``: of the worker before it is shared by attention-DP ranks; None: default.
+        """
+        if self.memory.fraction is not None:
+            return self.memory.fraction
+        share = self.memory.static_share
+        if share is None:
+            raise ValueError(f"{self.name}: neither a memory fraction nor a rule for one")
+        tier = self.tier(total_bytes, sm)
+        budget = tier.token_budget if token_budget is None else token_budget
+        graph = _at(tier.largest_graph, parallel.stage_gpus)
+        reserved = share.constant + share.token * max(budget, share.least_tokens)
+        reserved += share.graph * graph + share.gpu * parallel.gpus
+        if parallel.dp > 1:
+            wide = share.dp_graph_wide if graph > share.wide_graph else 0.0
+            reserved += (share.dp_graph + wide) * graph * parallel.dp
+        elif parallel.pp == 1 and not disaggregated:
+            captured = sum(len(part.up_to(budget)) for part in self.graphs.prefill_sizes)
+            prefill = captured * share.prefill_graph
+            reserved += share.prefill_graphs_mla if mla else prefill
+        if total_bytes > share.floor_from:
+            reserved = max(reserved, share.floor)
+        return round((total_bytes - reserved) / total_bytes, 3)
+
+    def kv_bytes(
+        self,
+        fraction: float,
+        *,
+        total: float,
+        reserved: float,
+        weights: float,
+        activations: float,
+        graphs: float,
+    ) -> float:
+        """Return the bytes of one GPU that become KV blocks (negative: the model does not fit).
+
+        ``reserved``: context, NCCL and what else lies outside the engine's allocator.
+        """
+        if self.memory.share_of == "total":
+            return fraction * total - reserved - weights - activations - graphs
+        if self.memory.share_of == "static":
+            return fraction * (total - reserved) - weights
+        return fraction * (total - reserved - weights - activations - graphs)
+
+    def activation_bytes(
+        self, model: ModelSpec, parallel: Parallel, *, tokens: int, rows: int
+    ) -> float:
+        """Return the peak activation bytes of one GPU (see ``Activation``).
+
+        ``tokens``: token budget of one attention-DP rank. ``rows``: sequences sampled at once.
+        """
+        rule = self.activation
+        ffn = max(self._ffn_elements(group.ffn, model, parallel) for group in model.layers)
+        layer = tokens * rule.element_bytes * (rule.hidden_copies * model.hidden + ffn)
+        sampler = min(rows, tokens) * model.vocab * rule.sampler_bytes
+        return rule.floor + max(layer, sampler)
+
+    def _ffn_elements(self, ffn: DenseFfn | MoeFfn, model: ModelSpec, parallel: Parallel) -> float:
+        """Return the elements per token of a rank's own batch that a feed-forward block holds."""
+        rule = self.activation
+        both = rule.gate_up_copies + rule.act_copies
+        if isinstance(ffn, DenseFfn):
+            return both * ffn.intermediate / parallel.tp
+        width = ffn.intermediate / parallel.moe_tp
+        copy = max(rule.gate_up_copies * width, model.hidden) + rule.act_copies * width
+        # the tokens of all attention-DP ranks are gathered before the experts
+        routed = parallel.dp * (ffn.topk * copy + model.hidden * (parallel.dp > 1))
+        return routed + both * ffn.shared_intermediate / parallel.tp
+
+    def workspace_bytes(self, parallel: Parallel) -> float:
+        """Return the all-reduce buffers of one GPU."""
+        return self.communication.workspace_bytes * parallel.tp if parallel.tp > 1 else 0.0
+
+    def graph_bytes(self, sizes: tuple[int, ...]) -> float:
+        """Return the memory that capturing ``sizes`` takes on one GPU."""
+        return self.graphs.bytes_per_size * len(sizes)
+
+    def allows(self, parallel: Parallel, *, moe: bool = True) -> str | None:
+        """Return why the engine cannot run ``parallel``, or None when it can."""
+        rule, ranks = self.layouts, parallel.stage_gpus
+        if parallel.pp > 1 and not rule.pipeline:
+            return f"{self.title} has no pipeline parallelism"
+        if not moe and (parallel.dp > 1 or parallel.ep > 1):
+            return "a dense model is replicated by more workers, not by attention DP or EP"
+        if parallel.dp > 1 and rule.dp_ranks == "all" and parallel.tp > 1:
+            return f"{self.title} attention DP spans every rank: dp {ranks} with tp 1, or dp 1"
+        if rule.ep_sizes == "all" and parallel.ep not in (1, ranks):
+            return f"{self.title} splits experts over all {ranks} ranks or none: ep 1 or {ranks}"
+        return None
+
+    def all_reduce_limit(self, sm: int, ranks: int) -> int:
+        """Return the largest message in bytes of the engine's own all-reduce; 0: never used."""
+        link = self.communication
+        if ranks not in link.all_reduce_ranks:
+            return 0
+        by_ranks = link.all_reduce_bytes.get(sm, link.all_reduce_bytes.get(0, {}))
+        return _at(by_ranks, ranks)
+
+    def exchange(
+        self, parallel: Parallel, nvlink_domain: int, measured: frozenset[str]
+    ) -> Exchange:
+        """Return how tokens travel between attention and experts by default.
+
+        ``nvlink_domain``: GPUs joined by NVLink. ``measured``: all-to-all kernels that the
+        tables hold; others are not chosen.
+        """
+        link = self.communication
+        if parallel.stage_gpus == 1:
+            return "none"
+        if parallel.dp == 1:
+            return "all_reduce"
+        if link.all_to_all_automatic and parallel.moe_tp == 1:
+            near = parallel.stage_gpus <= nvlink_domain
+            for kernel in link.all_to_all:
+                if kernel in measured and (near or not kernel.startswith("nvlink")):
+                    return kernel
+        return link.exchange
+
+    def kernel_order(self, table: str, sm: int) -> tuple[str, ...]:
+        """Return the kernels of ``table``, the default first; empty where any may be taken.
+
+        ``table``: ``decode_attention``, ``prefill_attention``, ``decode_mla``, ``prefill_mla``,
+        or an operator and precision such as ``gemm.fp8_block`` and ``moe.nvfp4``.
+        """
+        choices = self.kernels.get(table)
+        return _at(choices, sm, ()) if choices else ()
+
+
+_Value = TypeVar("_Value")
+_RAISE: Any = object()
+
+
+def _at(steps: Mapping[int, _Value], key: int, default: _Value = _RAISE) -> _Value:
+    """Return the entry with the largest key that does not exceed ``key``."""
+    below = [step for step in steps if step <= key]
+    if below:
+        return steps[max(below)]
+    return steps[min(steps)] if default is _RAISE else default
+
+
+def _files() -> dict[str, Path]:
+    return {path.stem: path for path in sorted(data_dir("backends").glob("*.yaml"))}
+
+
+def backend_names() -> tuple[str, ...]:
+    """Return the names of the engines that are described, sorted."""
+    return tuple(_files())
+
+
+def load_traits(backend: str) -> Traits:
+    """Return the traits of ``backend`` (``vllm``, ``sglang``, ``trtllm`` or an alias of one).
+
+    Raises ``UserError`` for a name that is not known.
+    """
+    name = re.sub(r"[^a-z0-9]", "", backend.lower())
+    name = {"tensorrtllm": "trtllm"}.get(name, name)
+    if name not in _files():
+        raise unknown("backend", backend, backend_names())
+    return _load(name)
+
+
+@cache
+def _load(name: str) -> Traits:
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    with _files()[name].open(encoding="utf-8") as file:
+        return _adapter().validate_python(yaml.load(file, Loader=loader))
+
+
+@cache
+def _adapter() -> TypeAdapter[Traits]:
+    from pydantic import TypeAdapter  # lazily: importing it costs more than all else here
+
+    return TypeAdapter(Traits)

@@ -1,0 +1,114 @@
+"""Operators of the attention block of a layer, as one tensor-parallel rank runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from aiconf.model.operation import (
+    BatchedGemm,
+    Collective,
+    Elementwise,
+    Gemm,
+    GqaAttention,
+    MlaAttention,
+    Operator,
+    Quantize,
+)
+from aiconf.model.shard import rank_heads, rank_kv_heads
+from aiconf.model.spec import Attention, ModelSpec, Precision, Quantization
+
+BF16 = 2.0  # bytes of an activation
+# Precisions whose products take quantised activations; int4 and mxfp4 are weight only.
+_QUANTISED_INPUT = ("fp8", "fp8_block", "int8", "nvfp4")
+
+
+def quantize(k: int, dtype: Precision, count: int) -> Iterator[Quantize]:
+    """Yield the quantisation of a product's input, where its precision needs one."""
+    if dtype in _QUANTISED_INPUT:
+        yield Quantize(k, dtype, count)
+
+
+def attention_operators(
+    spec: ModelSpec, attention: Attention, tp: int, count: int
+) -> Iterator[Operator]:
+    """Yield the operators of ``count`` attention blocks and the norm before each."""
+    hidden = spec.hidden
+    yield Elementwise(4 * hidden * BF16, 1, count, "norm")  # x and residual, in and out
+    block = _mla if attention.kind == "mla" else _gqa
+    yield from block(spec, attention, tp, count)
+    if tp > 1:
+        yield Collective("all_reduce", tp, hidden * BF16, count, "attention")
+
+
+def _gqa(spec: ModelSpec, attention: Attention, tp: int, count: int) -> Iterator[Operator]:
+    heads, kv_heads = rank_heads(attention, tp), rank_kv_heads(attention, tp)
+    dim, dtypes = attention.head_dim, spec.quantization
+    query = heads * (2 if attention.output_gate else 1)
+    yield from quantize(spec.hidden, dtypes.attention, count)
+    yield Gemm((query + 2 * kv_heads) * dim, spec.hidden, dtypes.attention, count, "all",
+               "attention")
+    rotated = 2 * (heads + kv_heads) * dim * BF16  # read and written
+    if attention.qk_norm:
+        yield Elementwise(rotated, 2, count, "qk_norm")  # one kernel each for q and k
+    yield Elementwise(rotated, 1, count, "rope")
+    cache = 2.0 if dtypes.kv == "bf16" else 1.0
+    yield Elementwise(2 * kv_heads * dim * (BF16 + cache), 1, count, "kv_write")
+    yield GqaAttention(heads, kv_heads, dim, attention.window, count, attention.sinks)
+    yield from quantize(heads * dim, dtypes.attention_output, count)
+    yield Gemm(spec.hidden, heads * attention.v_head_dim, dtypes.attention_output, count, "all",
+               "attention")
+
+
+def _mla(spec: ModelSpec, attention: Attention, tp: int, count: int) -> Iterator[Operator]:
+    heads, dtypes = rank_heads(attention, tp), spec.quantization
+    latent = attention.kv_lora_rank + attention.qk_rope_head_dim
+    projections = _mla_projections(spec.hidden, attention, heads, dtypes, count)
+    for gemm in projections:
+        if gemm.tokens == "all":  # kv_b is quantised with its own kernel inside the module
+            yield from quantize(gemm.k, gemm.dtype, count)
+    normed = 2 * (attention.q_lora_rank + attention.kv_lora_rank) * BF16
+    yield Elementwise(normed, 2, count, "latent_norm")
+    yield Elementwise(2 * (heads + 1) * attention.qk_rope_head_dim * BF16, 1, count, "rope")
+    cache = 2.0 if dtypes.kv == "bf16" else 1.0
+    yield Elementwise(latent * (BF16 + cache), 1, count, "kv_write")
+    yield MlaAttention(
+        heads=heads,
+        count=count,
+        gemm_dtype=dtypes.attention,
+        kv_lora_rank=attention.kv_lora_rank,
+        q_lora_rank=attention.q_lora_rank,
+        qk_nope=attention.qk_nope_head_dim,
+        qk_rope=attention.qk_rope_head_dim,
+        v_head_dim=attention.v_head_dim,
+        hidden=spec.hidden,
+        projections=projections,
+        absorbed=_absorbed(attention, heads, count),
+    )
+
+
+def _mla_projections(
+    hidden: int, attention: Attention, heads: int, dtypes: Quantization, count: int
+) -> tuple[Gemm, ...]:
+    """q_a and kv_a fused and replicated on all ranks; q_b, kv_b and o divided over heads."""
+    latent = attention.kv_lora_rank + attention.qk_rope_head_dim
+    dtype, per_head = dtypes.attention, attention.head_dim
+    down = attention.q_lora_rank or heads * per_head
+    shapes = [(down + latent, hidden, dtype, "all")]
+    if attention.q_lora_rank:
+        shapes.append((heads * per_head, attention.q_lora_rank, dtype, "all"))
+    expanded = heads * (attention.qk_nope_head_dim + attention.v_head_dim)
+    shapes.append((expanded, attention.kv_lora_rank, dtype, "prefill"))
+    shapes.append((hidden, heads * attention.v_head_dim, dtypes.attention_output, "all"))
+    return tuple(
+        Gemm(n, k, kind, count, tokens, "attention")  # type: ignore[arg-type]
+        for n, k, kind, tokens in shapes
+    )
+
+
+def _absorbed(attention: Attention, heads: int, count: int) -> tuple[BatchedGemm, ...]:
+    """kv_b split per head, kept in bf16 (vLLM dequantises it when it loads the weights)."""
+    rank = attention.kv_lora_rank
+    return (
+        BatchedGemm(heads, rank, attention.qk_nope_head_dim, "bf16", count, "decode", "mla_pre"),
+        BatchedGemm(heads, attention.v_head_dim, rank, "bf16", count, "decode", "mla_post"),
+    )

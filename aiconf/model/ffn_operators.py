@@ -1,0 +1,93 @@
+"""Operators of the feed-forward block of a layer, dense or of experts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from aiconf.model.attention_operators import BF16, quantize
+from aiconf.model.operation import (
+    Collective,
+    Elementwise,
+    Gemm,
+    Moe,
+    MoeExchange,
+    Operator,
+    Part,
+)
+from aiconf.model.shard import ceil_div
+from aiconf.model.spec import DenseFfn, MoeFfn, ModelSpec, Precision
+from aiconf.parallel import Parallel
+
+
+def ffn_operators(
+    spec: ModelSpec, ffn: DenseFfn | MoeFfn, parallel: Parallel, count: int
+) -> Iterator[Operator]:
+    """Yield the operators of ``count`` feed-forward blocks and the norm before each."""
+    yield Elementwise(4 * spec.hidden * BF16, 1, count, "norm")
+    if isinstance(ffn, DenseFfn):
+        width = ceil_div(ffn.intermediate, parallel.tp)
+        yield from _gated(spec.hidden, width, spec.quantization.dense, count, "dense")
+        if parallel.tp > 1:
+            yield Collective("all_reduce", parallel.tp, spec.hidden * BF16, count, "ffn")
+        return
+    yield from _experts(spec, ffn, parallel, count)
+
+
+def _gated(
+    hidden: int, width: int, dtype: Precision, count: int, part: Part
+) -> Iterator[Operator]:
+    """Gate and up fused in one product, silu(gate) * up, down."""
+    yield from quantize(hidden, dtype, count)
+    yield Gemm(2 * width, hidden, dtype, count, "all", part)
+    yield Elementwise(3 * width * BF16, 1, count, "activation")
+    yield from quantize(width, dtype, count)
+    yield Gemm(hidden, width, dtype, count, "all", part)
+
+
+def _experts(
+    spec: ModelSpec, ffn: MoeFfn, parallel: Parallel, count: int
+) -> Iterator[Operator]:
+    """Router, shared expert (split over the attention's tp ranks, as vLLM does), experts."""
+    hidden = spec.hidden
+    yield Gemm(ffn.experts, hidden, "bf16", count, "all", "router")
+    yield Elementwise(ffn.experts * 4.0 + ffn.topk * 8.0, 1, count, "topk")  # fp32 scores
+    if ffn.shared_intermediate:
+        width = ceil_div(ffn.shared_intermediate, parallel.tp)
+        yield from _gated(hidden, width, spec.quantization.dense, count, "shared")
+    yield Moe(
+        hidden=hidden,
+        inter=ffn.intermediate,
+        topk=ffn.topk,
+        experts=ffn.experts,
+        tp=parallel.moe_tp,
+        ep=parallel.ep,
+        dtype=spec.quantization.experts,
+        count=count,
+    )
+    yield from _expert_traffic(hidden, ffn, parallel, count)
+
+
+def _expert_traffic(
+    hidden: int, ffn: MoeFfn, parallel: Parallel, count: int
+) -> Iterator[Operator]:
+    """What joins the ranks of an expert layer.
+
+    One attention group (dp 1): its ranks hold the same tokens, so partial sums of the routed
+    and shared experts are all-reduced together. DP attention with the experts divided over all
+    ranks: dispatch and combine, each rank sending its 1 / tp of the tokens, which the tp ranks
+    then gather. DP attention with experts split inside (ep < tp x dp): every rank gathers the
+    tokens of all and the partial sums are reduce-scattered back.
+    """
+    message = hidden * BF16
+    if parallel.dp == 1:
+        if parallel.tp > 1:
+            yield Collective("all_reduce", parallel.tp, message, count, "moe")
+        return
+    if parallel.ep == parallel.stage_gpus:
+        yield MoeExchange(parallel.ep, hidden, ffn.topk, ffn.experts, count, 1 / parallel.tp)
+    else:
+        everyone = parallel.dp * message
+        yield Collective("all_gather", parallel.stage_gpus, everyone, count, "moe")
+        yield Collective("reduce_scatter", parallel.stage_gpus, everyone, count, "moe")
+    if parallel.tp > 1:
+        yield Collective("all_gather", parallel.tp, message, count, "moe")

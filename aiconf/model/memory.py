@@ -1,0 +1,238 @@
+"""Parameters, weight bytes and KV cache bytes of a model, whole or on one rank.
+
+A block of weights is a list of `Weights`: how many, in which precision. The same lists, cut by
+tp = 1 or by the layout, give the parameter count, the checkpoint's size and the bytes on a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from aiconf.model.formats import cache_bytes_per_element, weight_bytes_per_element
+from aiconf.model.shard import (
+    ceil_div,
+    expert_width,
+    rank_heads,
+    rank_kv_heads,
+    rank_vocab,
+    stages,
+)
+from aiconf.model.spec import (
+    Attention,
+    DenseFfn,
+    LayerGroup,
+    ModelSpec,
+    MoeFfn,
+    Precision,
+    Quantization,
+)
+from aiconf.parallel import Parallel
+
+_WHOLE = Parallel()
+_MTP_PROJECTION = 2  # an MTP layer joins hidden state and embedding: 2 hidden -> hidden
+
+
+@dataclass(frozen=True)
+class Weights:
+    """``count`` weights stored in one precision; ``active``: those that one token meets."""
+
+    count: float
+    precision: Precision
+    active: float
+
+    def bytes(self, group: int) -> float:
+        """Bytes in memory, scales included."""
+        return self.count * weight_bytes_per_element(self.precision, group)
+
+
+def _dense(count: float, precision: Precision) -> Weights:
+    return Weights(count, precision, count)
+
+
+def parameters(spec: ModelSpec) -> float:
+    """Parameters of the main model; MTP layers not counted."""
+    return sum(weights.count for weights in _model(spec, _WHOLE))
+
+
+def active_parameters(spec: ModelSpec) -> float:
+    """Parameters that one token is multiplied with: ``topk`` experts, no input embedding.
+
+    Published figures of DeepSeek, Kimi and Qwen count the input embedding too; gpt-oss does not.
+    """
+    embedding = 0 if spec.tied_embeddings else spec.vocab * spec.hidden
+    return sum(weights.active for weights in _model(spec, _WHOLE)) - embedding
+
+
+def checkpoint_bytes(spec: ModelSpec) -> float:
+    """Size of the checkpoint's tensors, MTP layers included as far as their layout is known."""
+    return _bytes(spec, _model(spec, _WHOLE)) + _bytes(spec, _mtp(spec, _WHOLE))
+
+
+def weight_bytes(spec: ModelSpec, parallel: Parallel, mtp: bool = False) -> float:
+    """Weight bytes on the fullest GPU.
+
+    Parameters
+    ----------
+    spec
+        The model.
+    parallel
+        A layout that `aiconf.model.layout_problem` accepts.
+    mtp
+        Whether the MTP layers are loaded too (speculative decoding); they go on the last stage.
+
+    Returns
+    -------
+    float
+        Bytes of one rank of the heaviest pipeline stage: attention and dense feed-forward
+        divided by tp (KV heads replicated beyond their number), experts by ep and moe_tp, the
+        input embedding on the first stage and the output head on the last.
+    """
+    cut = stages(spec, parallel)
+    sizes = []
+    for index, groups in enumerate(cut):
+        found = _bytes(spec, _layers(spec, groups, parallel))
+        first, last = index == 0, index == len(cut) - 1
+        found += _bytes(spec, _ends(spec, parallel, first, last))
+        if mtp and last:
+            found += _bytes(spec, _mtp(spec, parallel, shared_ends=True))
+        sizes.append(found)
+    return max(sizes)
+
+
+def kv_layout(
+    spec: ModelSpec, parallel: Parallel, kv_dtype: str | None = None
+) -> tuple[tuple[int | None, float], ...]:
+    """KV bytes per token and GPU, by attention window.
+
+    Returns
+    -------
+    tuple of (window, bytes per token)
+        ``window`` None: the cache grows with every token; else it stops growing at that many
+        tokens. On the pipeline stage with the most layers.
+    """
+    size = cache_bytes_per_element(kv_dtype or spec.quantization.kv)
+    found: dict[int | None, float] = {}
+    for window in {group.attention.window for group in spec.layers}:
+        found[window] = max(
+            sum(
+                group.count * _kv_elements(group.attention, parallel.tp)
+                for group in stage
+                if group.attention.window == window
+            )
+            for stage in stages(spec, parallel)
+        )
+    order = sorted(found, key=lambda window: window or 0)
+    return tuple((window, found[window] * size) for window in order)
+
+
+def kv_bytes_per_token(spec: ModelSpec, parallel: Parallel, kv_dtype: str | None = None) -> float:
+    """KV bytes that one more token takes per GPU, windows not yet full (`kv_layout` has both).
+
+    GQA: keys and values of the rank's KV heads. MLA: the latent and its rope part, whole on
+    every tp rank.
+    """
+    return sum(size for _, size in kv_layout(spec, parallel, kv_dtype))
+
+
+def _kv_elements(attention: Attention, tp: int) -> int:
+    if attention.kind == "mla":
+        return attention.kv_lora_rank + attention.qk_rope_head_dim
+    return rank_kv_heads(attention, tp) * (attention.head_dim + attention.v_head_dim)
+
+
+def _bytes(spec: ModelSpec, found: Iterable[Weights]) -> float:
+    return sum(weights.bytes(spec.quantization.group) for weights in found)
+
+
+def _model(spec: ModelSpec, parallel: Parallel) -> Iterator[Weights]:
+    yield from _layers(spec, spec.layers, parallel)
+    yield from _ends(spec, parallel, True, True)
+
+
+def _ends(spec: ModelSpec, parallel: Parallel, first: bool, last: bool) -> Iterator[Weights]:
+    """Input embedding on the first stage; final norm and output head on the last."""
+    rows = spec.vocab if parallel == _WHOLE else rank_vocab(spec, parallel.tp)
+    if first:
+        yield _dense(rows * spec.hidden, "bf16")
+    if last:
+        yield _dense(spec.hidden, "bf16")
+        if not (spec.tied_embeddings and first):
+            yield _dense(rows * spec.hidden, spec.quantization.lm_head)
+
+
+def _layers(
+    spec: ModelSpec, groups: Iterable[LayerGroup], parallel: Parallel
+) -> Iterator[Weights]:
+    for group in groups:
+        for weights in _layer(spec, group, parallel):
+            yield Weights(
+                weights.count * group.count, weights.precision, weights.active * group.count
+            )
+
+
+def _layer(spec: ModelSpec, group: LayerGroup, parallel: Parallel) -> Iterator[Weights]:
+    yield _dense(2 * spec.hidden, "bf16")  # the norms before attention and feed-forward
+    attention = _mla if group.attention.kind == "mla" else _gqa
+    yield from attention(spec.hidden, group.attention, spec.quantization, parallel.tp)
+    if isinstance(group.ffn, DenseFfn):
+        width = ceil_div(group.ffn.intermediate, parallel.tp)
+        yield _dense(3 * spec.hidden * width, spec.quantization.dense)
+    else:
+        yield from _experts(spec, group.ffn, parallel)
+
+
+def _gqa(hidden: int, attention: Attention, kinds: Quantization, tp: int) -> Iterator[Weights]:
+    heads, kv_heads = rank_heads(attention, tp), rank_kv_heads(attention, tp)
+    query = heads * attention.head_dim * (2 if attention.output_gate else 1)
+    width = query + kv_heads * (attention.head_dim + attention.v_head_dim)
+    yield _dense(hidden * width, kinds.attention)
+    yield _dense(hidden * heads * attention.v_head_dim, kinds.attention_output)
+    small = width * attention.bias + hidden * attention.output_bias + heads * attention.sinks
+    yield _dense(small + 2 * attention.head_dim * attention.qk_norm, "bf16")
+
+
+def _mla(hidden: int, attention: Attention, kinds: Quantization, tp: int) -> Iterator[Weights]:
+    heads, rank = rank_heads(attention, tp), attention.kv_lora_rank
+    low = attention.q_lora_rank
+    query = hidden * low + low * heads * attention.head_dim if low else (
+        hidden * heads * attention.head_dim
+    )
+    latent = hidden * (rank + attention.qk_rope_head_dim)
+    expanded = rank * heads * (attention.qk_nope_head_dim + attention.v_head_dim)
+    yield _dense(query + latent + expanded, kinds.attention)
+    yield _dense(hidden * heads * attention.v_head_dim, kinds.attention_output)
+    yield _dense(low + rank, "bf16")  # norms of both latents
+
+
+def _experts(spec: ModelSpec, ffn: MoeFfn, parallel: Parallel) -> Iterator[Weights]:
+    kinds, hidden = spec.quantization, spec.hidden
+    width = expert_width(ffn.intermediate, kinds.experts, kinds.group, parallel.moe_tp)
+    held = ceil_div(ffn.experts, parallel.ep)
+    one = 3 * hidden * width
+    yield Weights(held * one, kinds.experts, ffn.topk * one)
+    if ffn.bias:
+        biases = 2 * width + hidden
+        yield Weights(held * biases, "bf16", ffn.topk * biases)
+    if ffn.shared_intermediate:
+        shared = ceil_div(ffn.shared_intermediate, parallel.tp)
+        yield _dense(3 * hidden * shared, kinds.dense)
+    rows = hidden + (1 if ffn.bias or ffn.router_bias else 0)
+    yield _dense(ffn.experts * rows, "bf16")  # the router is whole on every rank
+
+
+def _mtp(
+    spec: ModelSpec, parallel: Parallel, shared_ends: bool = False
+) -> Iterator[Weights]:
+    """MTP layers: a copy of the last kind of layer, three norms, a projection.
+
+    Checkpoints repeat embedding and head in each; engines share them with the main model
+    (DeepSeek-V3 report, section 2.2).
+    """
+    if not spec.mtp_layers:
+        return
+    last = spec.layers[-1]
+    yield from _layers(spec, (LayerGroup(spec.mtp_layers, last.attention, last.ffn),), parallel)
+    joined = _MTP_PROJECTION * spec.hidden**2 + 3 * spec.hidden
+    ends = 0 if shared_ends else 2 * spec.vocab * spec.hidden
+    yield _dense(spec.mtp_layers * (joined + ends), "bf16")

@@ -1,0 +1,98 @@
+"""The operators of one forward pass of a model under a parallel layout."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+
+from aiconf.model.attention_operators import BF16, attention_operators
+from aiconf.model.ffn_operators import ffn_operators
+from aiconf.model.operation import (
+    BatchedGemm,
+    Collective,
+    Elementwise,
+    Gemm,
+    GqaAttention,
+    MlaAttention,
+    Moe,
+    MoeExchange,
+    Operator,
+    PipelineSend,
+    Quantize,
+)
+from aiconf.model.shard import rank_vocab
+from aiconf.model.spec import Attention, ModelSpec
+from aiconf.parallel import Parallel
+
+__all__ = [
+    "BatchedGemm",
+    "Collective",
+    "Elementwise",
+    "Gemm",
+    "GqaAttention",
+    "MlaAttention",
+    "Moe",
+    "MoeExchange",
+    "Operator",
+    "PipelineSend",
+    "Quantize",
+    "operators",
+]
+
+
+def operators(spec: ModelSpec, parallel: Parallel) -> tuple[Operator, ...]:
+    """List the operators that one rank runs in a forward pass.
+
+    Parameters
+    ----------
+    spec
+        The model.
+    parallel
+        A layout that `aiconf.model.layout_problem` accepts for the model.
+
+    Returns
+    -------
+    tuple of Operator
+        Shapes of one rank; counts over all layers of the model (divide by ``pp`` for a stage).
+        Equal operators of different layers are one entry. `PipelineSend` is there when pp > 1.
+        Fused as engines fuse them: qkv in one product, gate and up in one product.
+    """
+    return tuple(_merged(_all(spec, parallel)))
+
+
+def _all(spec: ModelSpec, parallel: Parallel) -> Iterator[Operator]:
+    tp, hidden = parallel.tp, spec.hidden
+    yield Elementwise(2 * hidden * BF16, 1, 1, "embedding")
+    if tp > 1:
+        yield Collective("all_reduce", tp, hidden * BF16, 1, "embedding")
+    blocks: Counter[Attention] = Counter()
+    for group in spec.layers:
+        blocks[group.attention] += group.count
+    for attention, count in blocks.items():
+        yield from attention_operators(spec, attention, tp, count)
+    for group in spec.layers:
+        yield from ffn_operators(spec, group.ffn, parallel, group.count)
+    yield Elementwise(4 * hidden * BF16, 1, 1, "norm")
+    rows = rank_vocab(spec, tp)
+    yield Gemm(rows, hidden, spec.quantization.lm_head, 1, "sampled", "lm_head")
+    if tp > 1:
+        yield Collective("all_gather", tp, rows * tp * BF16, 1, "lm_head", "sampled")
+    if parallel.pp > 1:
+        # Hidden state and residual, each tp rank its part (vLLM IntermediateTensors).
+        yield PipelineSend(2 * hidden * BF16 / tp)
+
+
+def _merged(found: Iterator[Operator]) -> Iterator[Operator]:
+    counts: dict[Operator, int] = {}
+    for operator in found:
+        if isinstance(operator, (PipelineSend, MlaAttention)):
+            counts[operator] = 0  # not counted, or carries counted parts: already one each
+            continue
+        key = replace(operator, count=0)
+        counts[key] = counts.get(key, 0) + operator.count
+    for operator, count in counts.items():
+        if isinstance(operator, (PipelineSend, MlaAttention)):
+            yield operator
+        else:
+            yield replace(operator, count=count)

@@ -1,0 +1,131 @@
+"""Softmax attention with grouped KV heads: prefill and decode kernels.
+
+A prefill chunk of q tokens behind a past of p tokens does the arithmetic of a whole causal
+prompt of s = sqrt(q (q + 2 p)) tokens (q (p + q / 2) = s^2 / 2 score pairs), so that is where
+the table is read; the keys and values of the past are read on top.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from aiconf.perf.light import CACHE_BYTES, Array, roofline
+from aiconf.perf.origin import Origin
+from aiconf.perf.surface import Surface
+from aiconf.perf.tables import Columns, Tables
+from aiconf.system.spec import Gpu
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Attention of one rank: query heads, KV heads, head size, window (None: whole past)."""
+
+    heads: int
+    kv_heads: int
+    head_dim: int
+    window: int | None
+    kv_dtype: str
+
+
+def _seen(length: Array, window: int | None) -> Array:
+    return length if window is None else np.minimum(length, float(window))
+
+
+def decode_light(gpu: Gpu, shape: Heads, batch: Array, past: Array) -> Array:
+    """Reads K and V of the visible past once per KV head; 4 FLOP per query head element."""
+    seen = batch * (_seen(past, shape.window) + 1.0)
+    moved = seen * 2.0 * shape.kv_heads * shape.head_dim * CACHE_BYTES[shape.kv_dtype]
+    return roofline(gpu, "bf16", 4.0 * seen * shape.heads * shape.head_dim, moved)
+
+
+def prefill_light(gpu: Gpu, shape: Heads, batch: Array, length: Array) -> Array:
+    """Causal prompt of ``length``: 4 FLOP per visible score pair and head element."""
+    seen = _seen(length, shape.window)
+    pairs = batch * seen * (length - seen / 2.0)
+    moved = batch * length * 2.0 * shape.head_dim * (2.0 * shape.heads + 2.0 * shape.kv_heads)
+    return roofline(gpu, "bf16", 4.0 * pairs * shape.heads * shape.head_dim, moved)
+
+
+def _nearest_heads(rows: Columns, shape: Heads) -> tuple[Heads, NDArray[np.bool_]]:
+    """Pick the measured head shape nearest to ``shape``; return it and its rows."""
+    keys = np.stack([rows["head_dim"], rows["window"], rows["heads"], rows["kv_heads"]], axis=1)
+    unique = np.unique(keys, axis=0).astype(np.float64)
+    window = shape.window or 0
+    far = 8.0 * np.abs(np.log2(unique[:, 0] / shape.head_dim))
+    far += np.where(unique[:, 1] == window, 0.0, np.where(unique[:, 1] == 0, 4.0, 9.0))
+    far += np.abs(np.log2(unique[:, 3] / shape.kv_heads))
+    far += np.abs(np.log2(unique[:, 2] / unique[:, 3] / (shape.heads / shape.kv_heads)))
+    best = unique[int(np.argmin(far))].astype(np.int64)
+    mask = (keys == best).all(axis=1)
+    found = Heads(
+        int(best[2]), int(best[3]), int(best[0]), int(best[1]) or None, shape.kv_dtype
+    )
+    return found, mask
+
+
+@dataclass(frozen=True)
+class _Kernel:
+    """A measured surface and the shape it was measured for."""
+
+    surface: Surface | None
+    origin: Origin
+
+
+def _kernel(tables: Tables, phase: str, shape: Heads) -> _Kernel:
+    key = (phase, shape)
+    if key not in tables.built:
+        tables.built[key] = _build(tables, phase, shape)
+    kernel: _Kernel = tables.built[key]
+    return kernel
+
+
+def _build(tables: Tables, phase: str, shape: Heads) -> _Kernel:
+    table, axis = ("decode_attention", "past") if phase == "decode" else ("prefill_attention", "isl")
+    light = decode_light if phase == "decode" else prefill_light
+    rows = tables.read(table, table, kv_dtype=shape.kv_dtype)
+    borrowed = rows is None
+    if rows is None:
+        rows = tables.read(table, table, kv_dtype="bf16")
+    if rows is None:
+        return _Kernel(None, Origin.FALLBACK)
+    found, mask = _nearest_heads(rows, shape)
+    gpu = tables.system.gpu
+    measured = Surface.fit(
+        (rows["batch"][mask], rows[axis][mask]), rows["seconds"][mask], partial(light, gpu, found)
+    )
+    # The efficiency is that of the shape found; the work is that of the shape asked for.
+    surface = Surface(measured.axes, measured.ratio, measured.floor, partial(light, gpu, shape))
+    if borrowed or found.head_dim != shape.head_dim or found.window != shape.window:
+        return _Kernel(surface, Origin.FALLBACK)
+    return _Kernel(surface, Origin.MEASURED if found == shape else Origin.INTERPOLATED)
+
+
+def decode_seconds(
+    tables: Tables, shape: Heads, batch: ArrayLike, past: ArrayLike
+) -> tuple[Array, Origin]:
+    """Decode attention of ``batch`` sequences with ``past`` cached tokens each (one layer)."""
+    kernel = _kernel(tables, "decode", shape)
+    b, p = np.asarray(batch, dtype=np.float64), np.asarray(past, dtype=np.float64)
+    if kernel.surface is None:
+        return decode_light(tables.system.gpu, shape, b, p), kernel.origin
+    return kernel.surface.seconds(np.maximum(b, 1.0), np.maximum(p, 1.0)), kernel.origin
+
+
+def prefill_seconds(
+    tables: Tables, shape: Heads, sequences: ArrayLike, chunk: ArrayLike, past: ArrayLike
+) -> tuple[Array, Origin]:
+    """Prefill attention of ``sequences`` chunks of ``chunk`` tokens behind ``past`` (one layer)."""
+    kernel = _kernel(tables, "prefill", shape)
+    n, q, p = (np.asarray(a, dtype=np.float64) for a in (sequences, chunk, past))
+    p = _seen(p, shape.window)
+    whole = np.maximum(np.sqrt(q * (q + 2.0 * p)), 1.0)
+    keys = n * p * 2.0 * shape.kv_heads * shape.head_dim * CACHE_BYTES[shape.kv_dtype]
+    gpu = tables.system.gpu
+    if kernel.surface is None:
+        return prefill_light(gpu, shape, n, whole) + keys / gpu.memory_bandwidth, kernel.origin
+    time = kernel.surface.seconds(np.maximum(n, 1.0), whole)
+    return np.maximum(time, keys / gpu.memory_bandwidth), kernel.origin

@@ -1,0 +1,110 @@
+"""Collectives between ranks: all-reduce, all-gather, reduce-scatter, all-to-all, send.
+
+``moved`` is the size in bytes of the whole tensor: what every rank holds before an all-reduce,
+after an all-gather, before a reduce-scatter, and sends in all in an all-to-all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from aiconf.perf.light import Array
+from aiconf.perf.origin import Origin
+from aiconf.perf.surface import Surface
+from aiconf.perf.tables import Tables
+from aiconf.system.spec import System
+
+# Share of the tensor that crosses a rank's link, in units of (ranks - 1) / ranks: a ring
+# all-reduce is a reduce-scatter and an all-gather (NCCL tests, PERFORMANCE.md, bus bandwidth).
+_PASSES = {"all_reduce": 2.0, "all_gather": 1.0, "reduce_scatter": 1.0, "all_to_all": 1.0}
+
+
+@dataclass(frozen=True)
+class _Ring:
+    surface: Surface
+    ranks: int
+
+
+def link_light(system: System, op: str, ranks: int, moved: Array) -> Array:
+    """Bytes over the NVLink of one rank at its datasheet rate."""
+    return moved * _PASSES[op] * (ranks - 1) / ranks / system.nvlink_bandwidth
+
+
+def _surfaces(tables: Tables, source: str, op: str) -> list[_Ring]:
+    """Measured surfaces of one source (a backend, or "" for NCCL) by rank count."""
+    key = (source, op)
+    if key not in tables.built:
+        rings = []
+        # NCCL moves 16-bit elements alike, so its fp16 rows stand for bf16.
+        dtype = "bf16" if source else "fp16"
+        rows = tables.read("collective", "all_reduce", source or "nccl", op=op, dtype=dtype)
+        if rows is not None:
+            for ranks in np.unique(rows["gpus"]):
+                mask = rows["gpus"] == ranks
+                light = partial(link_light, tables.system, op, int(ranks))
+                fit = Surface.fit((rows["bytes"][mask],), rows["seconds"][mask], light)
+                rings.append(_Ring(fit, int(ranks)))
+        tables.built[key] = rings
+    found: list[_Ring] = tables.built[key]
+    return found
+
+
+def _domain_seconds(tables: Tables, op: str, ranks: int, moved: Array) -> tuple[Array, Origin]:
+    """Inside one NVLink domain: the faster of the engine's own kernel and NCCL, as engines pick.
+
+    Engines switch from their one- or two-shot kernels to NCCL where NCCL is the faster.
+    """
+    best: Array | None = None
+    origin = Origin.FALLBACK
+    for source in (tables.backend, ""):
+        rings = _surfaces(tables, source, op)
+        if not rings:
+            continue
+        ring = min(rings, key=lambda r: (abs(np.log2(r.ranks / ranks)), r.ranks))
+        surface = Surface(
+            ring.surface.axes,
+            ring.surface.ratio,
+            ring.surface.floor,
+            partial(link_light, tables.system, op, ranks),
+        )
+        time = surface.seconds(np.maximum(moved, 1.0))
+        best = time if best is None else np.minimum(best, time)
+        origin = min(origin, Origin.MEASURED if ring.ranks == ranks else Origin.FALLBACK)
+    if best is None:
+        light = link_light(tables.system, op, ranks, moved)
+        return light + tables.system.nvlink_latency, Origin.FALLBACK
+    return best, origin
+
+
+def collective_seconds(
+    tables: Tables, op: str, ranks: int, moved: ArrayLike
+) -> tuple[Array, Origin]:
+    """Time of one collective over ``ranks`` neighbouring GPUs, in seconds.
+
+    Beyond one NVLink domain it is hierarchical (NCCL's tree of rails): the domain's own part,
+    then each GPU exchanges its shard over the network.
+    """
+    size = np.asarray(moved, dtype=np.float64)
+    if ranks == 1:
+        return np.zeros(size.shape), Origin.MEASURED
+    system = tables.system
+    inside = min(ranks, system.nvlink_domain)
+    time, origin = _domain_seconds(tables, op, inside, size)
+    if ranks <= system.nvlink_domain:
+        return time, origin
+    domains = -(-ranks // system.nvlink_domain)
+    shard = size / inside * _PASSES[op] * (domains - 1) / domains
+    hops = np.log2(domains) * _PASSES[op]
+    return time + shard / system.network_bandwidth + hops * system.network_latency, Origin.FALLBACK
+
+
+def send_seconds(system: System, moved: ArrayLike, *, crosses_domain: bool) -> Array:
+    """Point-to-point message of ``moved`` bytes between two GPUs (latency + size / bandwidth)."""
+    size = np.asarray(moved, dtype=np.float64)
+    if crosses_domain:
+        return size / system.network_bandwidth + system.network_latency
+    return size / system.nvlink_bandwidth + system.nvlink_latency

@@ -1,0 +1,199 @@
+"""Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434): prefill and decode.
+
+Two kinds of tables exist. ``kernel``: the attention kernel alone; projections are separate
+products and decode absorbs the KV up-projection as two batched products (``mla_bmm``).
+``module``: a whole block with its projections, as vLLM was measured. The caller learns which
+(``Latent.whole``), so that projections are counted once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from aiconf.perf.light import CACHE_BYTES, FORMATS, Array, peak, roofline
+from aiconf.perf.origin import Origin
+from aiconf.perf.surface import Surface
+from aiconf.perf.tables import Columns, Tables
+from aiconf.system.spec import Gpu
+
+
+@dataclass(frozen=True)
+class Latent:
+    """One MLA block on one rank. ``projection_weights``: elements of all its projections."""
+
+    heads: int
+    kv_lora_rank: int
+    qk_nope: int
+    qk_rope: int
+    v_head_dim: int
+    projection_weights: int
+    gemm_dtype: str
+    kv_dtype: str
+
+
+def _projection_light(gpu: Gpu, shape: Latent, tokens: Array, whole: bool) -> Array:
+    kind = FORMATS[shape.gemm_dtype]
+    weights = shape.projection_weights * (1.0 if whole else 0.0)
+    flops = 2.0 * tokens * weights / peak(gpu, kind.rate)
+    return np.maximum(flops, weights * kind.weight_bytes / gpu.memory_bandwidth)
+
+
+def decode_light(gpu: Gpu, shape: Latent, whole: bool, batch: Array, past: Array) -> Array:
+    """Absorbed form: every head reads the one latent vector of each cached token."""
+    latent = shape.kv_lora_rank + shape.qk_rope
+    seen = batch * (past + 1.0)
+    flops = 2.0 * seen * shape.heads * (latent + shape.kv_lora_rank)
+    core = roofline(gpu, "bf16", flops, seen * latent * CACHE_BYTES[shape.kv_dtype])
+    return core + _projection_light(gpu, shape, batch, whole)
+
+
+def prefill_light(gpu: Gpu, shape: Latent, whole: bool, batch: Array, length: Array) -> Array:
+    """Unabsorbed form: ordinary causal attention with qk_nope + qk_rope and v_head_dim."""
+    width = shape.qk_nope + shape.qk_rope + shape.v_head_dim
+    pairs = batch * length * length / 2.0
+    moved = batch * length * 2.0 * shape.heads * 2.0 * width
+    core = roofline(gpu, "bf16", 2.0 * pairs * shape.heads * width, moved)
+    return core + _projection_light(gpu, shape, batch * length, whole)
+
+
+@dataclass(frozen=True)
+class MlaKernel:
+    """A surface over (batch, length); ``whole``: it contains the projections."""
+
+    surface: Surface | None
+    whole: bool
+    origin: Origin
+
+
+def _filtered(rows: Columns, name: str, wanted: str, instead: tuple[str, ...]) -> Columns | None:
+    for value in (wanted, *instead):
+        mask = rows[name] == value
+        if mask.any():
+            return {key: column[mask] for key, column in rows.items()}
+    return None
+
+
+def _build(tables: Tables, phase: str, shape: Latent) -> MlaKernel:
+    table, axis = ("mla_decode", "past") if phase == "decode" else ("mla_prefill", "isl")
+    light = decode_light if phase == "decode" else prefill_light
+    for scope in ("kernel", "module", "module_wide"):
+        rows = tables.read(table, f"{phase}_mla", scope=scope)
+        if rows is None:
+            continue
+        exact = Origin.MEASURED
+        kept = _filtered(rows, "kv_dtype", shape.kv_dtype, ("bf16", "fp8"))
+        if kept is None:
+            continue
+        if kept["kv_dtype"][0] != shape.kv_dtype:
+            exact = Origin.FALLBACK
+        if scope != "kernel":
+            kept = _filtered(kept, "gemm_dtype", shape.gemm_dtype, ("fp8_block", "bf16"))
+            if kept is None:
+                continue
+            if kept["gemm_dtype"][0] != shape.gemm_dtype:
+                exact = Origin.FALLBACK
+        heads = np.unique(kept["heads"])
+        near = int(heads[int(np.argmin(np.abs(np.log2(heads / shape.heads))))])
+        mask = kept["heads"] == near
+        scale = near / shape.heads
+        measured_shape = Latent(
+            near, shape.kv_lora_rank, shape.qk_nope, shape.qk_rope, shape.v_head_dim,
+            int(shape.projection_weights * scale), shape.gemm_dtype, shape.kv_dtype,
+        )  # fmt: skip
+        whole, gpu = scope != "kernel", tables.system.gpu
+        fit = Surface.fit(
+            (kept["batch"][mask], kept[axis][mask]),
+            kept["seconds"][mask],
+            partial(light, gpu, measured_shape, whole),
+        )
+        surface = Surface(fit.axes, fit.ratio, fit.floor, partial(light, gpu, shape, whole))
+        origin = exact if near == shape.heads else max(exact, Origin.INTERPOLATED)
+        return MlaKernel(surface, whole, origin)
+    return MlaKernel(None, False, Origin.FALLBACK)
+
+
+def mla_kernel(tables: Tables, phase: str, shape: Latent) -> MlaKernel:
+    """The surface that answers ``phase`` ("prefill" or "decode") of this block."""
+    key = ("mla", phase, shape)
+    if key not in tables.built:
+        tables.built[key] = _build(tables, phase, shape)
+    kernel: MlaKernel = tables.built[key]
+    return kernel
+
+
+def mla_decode_seconds(
+    tables: Tables, shape: Latent, batch: ArrayLike, past: ArrayLike
+) -> tuple[Array, MlaKernel]:
+    """Decode of ``batch`` sequences with ``past`` cached tokens each (one layer), in seconds."""
+    kernel = mla_kernel(tables, "decode", shape)
+    b = np.maximum(np.asarray(batch, dtype=np.float64), 1.0)
+    p = np.maximum(np.asarray(past, dtype=np.float64), 1.0)
+    if kernel.surface is None:
+        return decode_light(tables.system.gpu, shape, False, b, p), kernel
+    return kernel.surface.seconds(b, p), kernel
+
+
+def mla_prefill_seconds(
+    tables: Tables, shape: Latent, sequences: ArrayLike, chunk: ArrayLike, past: ArrayLike
+) -> tuple[Array, MlaKernel]:
+    """Prefill of ``sequences`` chunks of ``chunk`` tokens behind ``past`` (one layer), seconds.
+
+    The past adds the score pairs of q p tokens at the efficiency of the equal causal prompt
+    (see ``attention.py``) without its projections.
+    """
+    kernel = mla_kernel(tables, "prefill", shape)
+    n = np.maximum(np.asarray(sequences, dtype=np.float64), 1.0)
+    q = np.maximum(np.asarray(chunk, dtype=np.float64), 1.0)
+    p = np.asarray(past, dtype=np.float64)
+    equal = np.sqrt(q * (q + 2.0 * p))
+    gpu = tables.system.gpu
+    if kernel.surface is None:
+        return prefill_light(gpu, shape, False, n, equal), kernel
+    own = kernel.surface.seconds(n, q)
+    extra = prefill_light(gpu, shape, False, n, equal) - prefill_light(gpu, shape, False, n, q)
+    return own + extra * kernel.surface.ratio_at(*np.broadcast_arrays(n, equal)), kernel
+
+
+def mla_absorb_seconds(
+    tables: Tables, shape: Latent, tokens: ArrayLike
+) -> tuple[Array, Origin]:
+    """The two batched products that absorb the KV up-projection in decode (one layer)."""
+    count = np.maximum(np.asarray(tokens, dtype=np.float64), 1.0)
+    key = ("mla_bmm", shape)
+    if key not in tables.built:
+        tables.built[key] = _absorb_surfaces(tables, shape)
+    surfaces, origin = tables.built[key]
+    if not surfaces:
+        return _absorb_light(tables.system.gpu, shape, count) * 2.0, origin
+    total = np.zeros(count.shape)
+    for surface in surfaces:
+        total = total + surface.seconds(count)
+    return total, origin
+
+
+def _absorb_light(gpu: Gpu, shape: Latent, tokens: Array) -> Array:
+    """x[tokens, heads, nope] times w[heads, nope, rank], bf16."""
+    weights = shape.heads * shape.qk_nope * shape.kv_lora_rank
+    moved = 2.0 * (weights + tokens * shape.heads * (shape.qk_nope + shape.kv_lora_rank))
+    return roofline(gpu, "bf16", 2.0 * tokens * weights, moved)
+
+
+def _absorb_surfaces(tables: Tables, shape: Latent) -> tuple[list[Surface], Origin]:
+    surfaces, origin = [], Origin.MEASURED
+    light = partial(_absorb_light, tables.system.gpu, shape)
+    for op in ("pre", "post"):
+        rows = tables.read("mla_bmm", op=op)
+        rows = rows and (_filtered(rows, "dtype", "bf16", ("fp8",)) or rows)
+        if rows is None:
+            return [], Origin.FALLBACK
+        heads = np.unique(rows["heads"])
+        near = heads[int(np.argmin(np.abs(np.log2(heads / shape.heads))))]
+        mask = rows["heads"] == near
+        if near != shape.heads:
+            origin = Origin.INTERPOLATED
+        surfaces.append(Surface.fit((rows["tokens"][mask],), rows["seconds"][mask], light))
+    return surfaces, origin

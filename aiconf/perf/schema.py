@@ -1,0 +1,182 @@
+"""What a perf_db table holds: its columns, their units, and the order its rows are sorted in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from aiconf.errors import unknown
+
+ROW_GROUP_ROWS = 8192  # rows that a selective read gets at least; also the unit of statistics
+SECONDS = "seconds"
+
+
+@dataclass(frozen=True)
+class Column:
+    """One key column: its name, how it is stored (``str``, ``int`` or ``bool``), and its unit."""
+
+    name: str
+    kind: str
+    unit: str
+
+
+@dataclass(frozen=True)
+class Schema:
+    """One kind of table: key columns in sort order; the measured ``seconds`` come last."""
+
+    name: str
+    meaning: str
+    keys: tuple[Column, ...]
+
+    @property
+    def key_names(self) -> tuple[str, ...]:
+        """Names of the key columns, in sort order."""
+        return tuple(column.name for column in self.keys)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of all columns, ``seconds`` last."""
+        return (*self.key_names, SECONDS)
+
+    @property
+    def units(self) -> dict[str, str]:
+        """Unit or meaning of every column."""
+        return {column.name: column.unit for column in self.keys} | {SECONDS: "s"}
+
+    def kind(self, name: str) -> str:
+        """Return how column ``name`` is stored; ``UserError`` for a column there is not."""
+        if name == SECONDS:
+            return "float"
+        for column in self.keys:
+            if column.name == name:
+                return column.kind
+        raise unknown(f"column of table {self.name}", name, self.names)
+
+
+def _text(name: str, unit: str) -> Column:
+    return Column(name, "str", unit)
+
+
+def _number(name: str, unit: str) -> Column:
+    return Column(name, "int", unit)
+
+
+_DTYPE = _text("dtype", "precision of the operands")
+_KV_DTYPE = _text("kv_dtype", "precision of the KV cache")
+_KERNEL = _text("kernel", "kernel that was measured")
+_HEADS = _number("heads", "query heads on one GPU")
+_BATCH = _number("batch", "requests")
+_ISL = _number("isl", "new tokens of each request")
+_PAST = _number("past", "tokens of each request already in the cache")
+_GROUP_TOKENS = _number("tokens", "tokens that enter the whole expert-parallel group")
+_MOE_SHAPE = (
+    _number("hidden", "elements"),
+    _number("inter", "elements of one expert, before it is split"),
+    _number("topk", "experts per token"),
+    _number("experts", "routed experts"),
+    _number("tp", "GPUs that each expert is split over"),
+    _number("ep", "GPUs that experts are divided over"),
+    _text("distribution", "load over experts: balanced, uniform (random), power_law_ALPHA"),
+)
+_ATTENTION_SHAPE = (
+    _text("dtype", "precision of the attention arithmetic"),
+    _KV_DTYPE,
+    _number("head_dim", "elements"),
+    _number("window", "tokens of the sliding window; 0: full attention"),
+    _HEADS,
+    _number("kv_heads", "key and value heads on one GPU"),
+    _KERNEL,
+    _BATCH,
+)
+_MLA_SHAPE = (
+    _text(
+        "scope",
+        "kernel: attention alone; module: the block with projections of DeepSeek-V3; module_wide: "
+        "the same in wide expert parallelism; module_MODEL: the block of another model",
+    ),
+    _text("gemm_dtype", "precision of the projections; empty for scope kernel"),
+    _text("mla_dtype", "precision of the attention arithmetic"),
+    _KV_DTYPE,
+    _HEADS,
+    _KERNEL,
+    _BATCH,
+)
+
+_ALL = (
+    Schema(
+        "gemm",
+        "Matrix product (m, k) x (k, n)",
+        (_DTYPE, _number("n", "columns"), _number("k", "depth"), _KERNEL, _number("m", "rows")),
+    ),
+    Schema("prefill_attention", "Attention of new prompts", (*_ATTENTION_SHAPE, _ISL)),
+    Schema("decode_attention", "Attention of one new token", (*_ATTENTION_SHAPE, _PAST)),
+    Schema("mla_prefill", "Multi-head latent attention of new prompts", (*_MLA_SHAPE, _ISL)),
+    Schema("mla_decode", "Multi-head latent attention of one new token", (*_MLA_SHAPE, _PAST)),
+    Schema(
+        "mla_bmm",
+        "Batched product that absorbs the latent projection before or after MLA decode",
+        (_text("op", "pre or post"), _DTYPE, _HEADS, _KERNEL, _number("tokens", "tokens")),
+    ),
+    Schema(
+        "moe", "Expert layers of the busiest GPU", (_DTYPE, *_MOE_SHAPE, _KERNEL, _GROUP_TOKENS)
+    ),
+    Schema(
+        "moe_wide",
+        "Expert layers in wide expert parallelism, busiest GPU",
+        (
+            _text("phase", "prefill, decode or any"),
+            _DTYPE,
+            *_MOE_SHAPE,
+            Column("eplb", "bool", "whether experts were balanced by the load balancer"),
+            _number("slots", "expert slots with redundant ones"),
+            _KERNEL,
+            _GROUP_TOKENS,
+        ),
+    ),
+    Schema(
+        "collective",
+        "Collective over GPUs",
+        (
+            _text("op", "all_reduce, all_gather, reduce_scatter or all_to_all"),
+            _KERNEL,
+            _DTYPE,
+            _number("gpus", "GPUs"),
+            _number("bytes", "byte: the whole buffer of one GPU, the larger one of the two"),
+        ),
+    ),
+    Schema(
+        "moe_all_to_all",
+        "Dispatch of tokens to experts on other GPUs, and combination of their results",
+        (
+            _text("phase", "dispatch, combine, combine_low_precision or prepare"),
+            _KERNEL,
+            _DTYPE,
+            _number("ep", "GPUs"),
+            _number("nodes", "nodes that these GPUs span"),
+            _number("hidden", "elements"),
+            _number("topk", "experts per token"),
+            _number("experts", "routed experts"),
+            _number("sms", "multiprocessors given to communication; 0: the kernel's own choice"),
+            _number("tokens", "tokens of one GPU"),
+        ),
+    ),
+    Schema(
+        "quantize",
+        "Quantisation of activations",
+        (
+            _text("op", "compute_scale or scale"),
+            _DTYPE,
+            _number("k", "columns"),
+            _number("m", "rows"),
+        ),
+    ),
+)
+
+SCHEMAS: Mapping[str, Schema] = {schema.name: schema for schema in _ALL}
+
+
+def schema_of(table: str) -> Schema:
+    """Return the schema of ``table``; ``UserError`` with the nearest names when there is none."""
+    if table not in SCHEMAS:
+        raise unknown("table", table, SCHEMAS)
+    return SCHEMAS[table]

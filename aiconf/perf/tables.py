@@ -1,0 +1,58 @@
+"""The tables that answer for one system and backend, and the kernel an engine picks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiconf.system.spec import System
+
+Columns = dict[str, NDArray[Any]]
+
+
+class Reader(Protocol):
+    """What ``perf`` needs of the database (see ``aiconf.perf.store.PerfDb``)."""
+
+    def read(
+        self, system: str, backend: str, table: str, where: Mapping[str, Any] | None = None
+    ) -> Columns | None:
+        """Columns of a table as arrays, filtered by equality; None where there is no table."""
+
+
+@dataclass
+class Tables:
+    """Tables of one (system, backend), with kernels in the engine's order of preference.
+
+    kernel_order: name of a choice (``decode_attention``, ``gemm.fp8_block``; see
+    ``backends/*.yaml``) -> kernel names, the engine's default first; a kernel that is not named
+    comes after those that are. Surfaces built from tables are kept in ``built``.
+    """
+
+    reader: Reader
+    system: System
+    backend: str
+    kernel_order: Callable[[str], Sequence[str]] = lambda _choice: ()
+    built: dict[Any, Any] = field(default_factory=dict)
+
+    def read(
+        self, table: str, choice: str = "", backend: str = "", **where: object
+    ) -> Columns | None:
+        """Read rows that equal ``where``; with ``choice``, the engine's kernel comes last.
+
+        Later rows win where several kernels were measured for one shape (see ``Surface.fit``).
+        """
+        columns = self.reader.read(self.system.name, backend or self.backend, table, where or None)
+        if columns is None or not len(columns["seconds"]):
+            return None
+        order = self.kernel_order(choice) if choice else ()
+        if order:
+            rank = np.full(len(columns["kernel"]), len(order))
+            for place, name in enumerate(order):
+                rank[columns["kernel"] == name] = place
+            sorting = np.argsort(-rank, kind="stable")
+            columns = {key: column[sorting] for key, column in columns.items()}
+        return columns

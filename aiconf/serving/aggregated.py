@@ -1,0 +1,128 @@
+"""Closed form of an aggregated engine in steady state under a closed loop of requests.
+
+``concurrency`` requests are always in flight; each finished one is replaced at once. Two
+schedulers exist. *mixed* (vLLM, TensorRT-LLM): an iteration carries the running decodes and
+prompt tokens up to the token budget. *prefill first* (SGLang): waiting prompts take an
+iteration of their own and the decodes stall. The replay in ``simulate`` is the reference that
+this is an approximation of.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from aiconf.engine.batch import Batch
+from aiconf.engine.step import StepModel
+from aiconf.serving.point import Array, Points, busiest
+from aiconf.serving.prompt import PromptTime
+from aiconf.workload import Workload
+
+_ROUNDS = 40  # of the fixed points below; they contract by half or better per round
+
+
+def aggregated(
+    step: StepModel, workload: Workload, concurrency: Array, token_budget: Array
+) -> Points:
+    """Steady states for arrays of ``concurrency`` (whole worker) and ``token_budget`` (a rank)."""
+    if step.traits.scheduler.policy == "mixed":
+        return _mixed(step, workload, concurrency, token_budget)
+    return _prefill_first(step, workload, concurrency, token_budget)
+
+
+def _lanes(step: StepModel) -> float:
+    """Independent batches in flight: attention ranks, and micro-batches of a pipeline."""
+    return float(step.parallel.dp * step.parallel.pp)
+
+
+def _mixed(step: StepModel, workload: Workload, concurrency: Array, budget: Array) -> Points:
+    """Iteration by iteration: a arrivals per iteration and rank, solved without any time.
+
+    A request takes its prompt's iterations, then osl - 1 more. At most ``budget`` tokens are
+    computed per iteration, so a (new_tokens + osl - 1) <= budget bounds the arrivals.
+    """
+    dp = step.parallel.dp
+    prompt, decodes = float(workload.new_tokens), float(workload.osl - 1)
+    lane = concurrency / _lanes(step)
+    most = budget / (prompt + decodes)
+    arrivals = np.minimum(lane / (decodes + np.ceil(prompt / budget)), most)
+    for _ in range(_ROUNDS):
+        room = np.maximum(budget - arrivals * decodes, 1.0)
+        own = np.maximum(np.ceil(prompt / room), 1.0)  # iterations of a prompt
+        load = np.minimum(arrivals * prompt / room, 0.999)
+        others = np.maximum(1.0 - 1.0 / np.maximum(lane, 1.0), 0.0)
+        wait = load * (prompt / room) / (2.0 * (1.0 - load)) * others
+        wanted = np.minimum(lane / (decodes + own + wait), most)
+        arrivals = 0.5 * (arrivals + wanted)
+    decoding = arrivals * decodes
+    room = np.maximum(budget - decoding, 1.0)
+    own = np.maximum(np.ceil(prompt / room), 1.0)
+    wait = np.maximum(lane / arrivals - decodes - own, 0.0)
+
+    mixed = np.clip(np.maximum(1.0 - np.exp(-arrivals), arrivals * prompt / room), 0.0, 1.0)
+    anywhere = 1.0 - (1.0 - mixed) ** dp  # some rank of the group has a prompt
+    tokens = np.minimum(busiest(arrivals / mixed, dp) * prompt if dp > 1 else
+                        arrivals / mixed * prompt, room)  # fmt: skip
+    sequences = np.maximum(tokens / prompt, 1.0)
+    past = workload.prefix + (own - 1.0) / 2.0 * np.minimum(prompt, room)
+    beside = np.maximum(decoding, 1.0) if decodes else decoding
+    with_prompt = step.seconds(
+        Batch.of(
+            prefill_tokens=tokens,
+            prefill_sequences=sequences,
+            prefill_past=past,
+            prefill_ranks=np.maximum(dp * mixed / np.maximum(anywhere, 1e-12), 1.0),
+            # the request that is in prefill is not decoding beside itself
+            decode=np.minimum(decoding, np.maximum(lane - sequences, 0.0)),
+            context=workload.mean_context,
+        )
+    )
+    only_decode = step.seconds(Batch.of(decode=beside, context=workload.mean_context))
+    # A decoding sequence never shares its own prompt's iterations: with one request in flight
+    # no token is delayed by a prompt.
+    delayed = anywhere * np.maximum(1.0 - 1.0 / np.maximum(concurrency, 1.0), 0.0)
+    tpot = delayed * with_prompt + (1.0 - delayed) * only_decode
+    mean = anywhere * with_prompt + (1.0 - anywhere) * only_decode
+    pipeline = step.parallel.pp
+    first = with_prompt * (1.0 + (own - 1.0) / pipeline)
+    aligned = np.where(concurrency > 1, 0.5 * mean, 0.0)
+    ttft = aligned + wait * mean + first
+    rate = concurrency / (ttft + decodes * tpot)
+    if not decodes:
+        tpot = np.full_like(tpot, np.nan)
+    load = arrivals * (prompt + decodes) / budget
+    return Points(concurrency, budget, ttft, tpot, rate, decoding, anywhere, tokens, load)
+
+
+def _prefill_first(
+    step: StepModel, workload: Workload, concurrency: Array, budget: Array
+) -> Points:
+    """Cycle by cycle: one decode iteration, after it the prompts that have arrived meanwhile."""
+    dp = step.parallel.dp
+    decodes = float(workload.osl - 1)
+    lane = concurrency / _lanes(step)
+    prompts = PromptTime(step, workload, budget)
+    sizes = np.unique(np.round(np.geomspace(1.0, max(float(lane.max()), 1.0), 48)))
+    decode_time = step.seconds(Batch.of(decode=sizes, context=workload.mean_context))
+    single = prompts.seconds(np.ones_like(lane))
+    decoding = lane.copy()
+    cycle = np.interp(decoding, sizes, decode_time)
+    rate = lane / (decodes * cycle + single)
+    for _ in range(_ROUNDS):
+        decode = np.interp(decoding, sizes, decode_time)
+        each = rate * cycle  # prompts that arrive per cycle and rank
+        some = 1.0 - np.exp(-each * dp)
+        batch = each / np.maximum(some, 1e-12) if dp == 1 else busiest(each, dp)
+        batch = np.clip(batch, 1.0, np.maximum(lane, 1.0))
+        prefill = prompts.seconds(batch)
+        cycle = 0.5 * (cycle + decode + some * prefill)
+        waiting = np.where(concurrency > 1, 0.5 * decode * decode / cycle, 0.0)
+        waiting = waiting + 0.5 * prefill * (some * prefill / cycle)
+        ttft = waiting + prefill
+        rate = 0.5 * (rate + lane / (decodes * cycle + ttft))
+        decoding = np.minimum(rate * decodes * cycle, lane)
+    alone = np.maximum(1.0 - 1.0 / np.maximum(concurrency, 1.0), 0.0)
+    tpot = decode + some * prefill * alone if decodes else np.full_like(cycle, np.nan)
+    rate = lane / (decodes * np.nan_to_num(tpot) + ttft) * _lanes(step)
+    busy = some * prefill / cycle
+    tokens = np.minimum(batch * workload.new_tokens, budget)
+    return Points(concurrency, budget, ttft, tpot, rate, decoding, some, tokens, busy)

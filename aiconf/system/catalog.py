@@ -1,0 +1,129 @@
+"""GPU systems by name, read from ``systems/*.yaml``."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aiconf.errors import UserError, unknown
+from aiconf.resources import data_dir
+from aiconf.system.spec import Gpu, System
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+
+@cache
+def _schema() -> type[BaseModel]:
+    """Build the file format; pydantic is imported only when a system is read."""
+    from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
+
+    class Strict(BaseModel):
+        model_config = ConfigDict(extra="forbid")
+
+    class Figure(Strict):
+        value: PositiveFloat
+        source: str
+
+    class Count(Strict):
+        value: PositiveInt
+        source: str
+
+    class Rates(Strict):
+        bf16: PositiveFloat
+        fp8: PositiveFloat | None = None
+        int8: PositiveFloat | None = None
+        fp4: PositiveFloat | None = None
+        source: str
+
+    class SystemFile(Strict):
+        name: str
+        gpu: str
+        sm: Count
+        memory_bytes: Figure
+        memory_bandwidth: Figure
+        flops: Rates
+        power_watt: Figure
+        cost_usd_per_hour: Figure
+        gpus_per_node: Count
+        nvlink_domain: Count
+        nvlink_bandwidth: Figure
+        nvlink_latency: Figure
+        network_bandwidth: Figure
+        network_latency: Figure
+        host_bandwidth: Figure
+        reserved_bytes: Figure
+
+    return SystemFile
+
+
+def _folded(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def system_names() -> tuple[str, ...]:
+    """Names of the known systems, sorted."""
+    return tuple(sorted(path.stem for path in data_dir("systems").glob("*.yaml")))
+
+
+@cache
+def load_system(name: str) -> System:
+    """Return a system by name.
+
+    Case and ``- _ .`` do not matter, and the start of a name is enough where only one system
+    starts so: ``H200-SXM`` and ``h200`` are ``h200_sxm``. A path to a YAML file of the same
+    format loads a system of the user's own.
+
+    Raises
+    ------
+    UserError
+        For an unknown name (with the nearest ones), or a file that breaks the format.
+    """
+    if name.endswith((".yaml", ".yml")) and Path(name).is_file():
+        return read_system(Path(name))
+    names, wanted = system_names(), _folded(name)
+    exact = [known for known in names if _folded(known) == wanted]
+    begun = [known for known in names if len(wanted) >= 4 and _folded(known).startswith(wanted)]
+    found = exact or begun
+    if len(found) != 1:
+        raise unknown("system", name, names)
+    return read_system(data_dir("systems") / f"{found[0]}.yaml")
+
+
+def read_system(path: Path) -> System:
+    """Read and check one system file.
+
+    Raises
+    ------
+    UserError
+        Names the file and the first figure that is missing, unknown or not positive.
+    """
+    import yaml
+    from pydantic import ValidationError
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        figures = _schema().model_validate(yaml.load(path.read_text("utf-8"), Loader=loader))
+    except yaml.YAMLError as problem:
+        raise UserError(f"{path.name}: not YAML: {' '.join(str(problem).split())}") from None
+    except ValidationError as problem:
+        first = problem.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "file"
+        raise UserError(f"{path.name}: {where}: {first['msg']}") from None
+    return _system(figures.model_dump())
+
+
+def _system(figures: dict[str, Any]) -> System:
+    name, gpu_name, rates = figures.pop("name"), figures.pop("gpu"), figures.pop("flops")
+    sources = {key: figure["source"] for key, figure in figures.items()}
+    sources["flops"] = rates.pop("source")
+    values = {key: figure["value"] for key, figure in figures.items()}
+    of_gpu = ("sm", "memory_bytes", "memory_bandwidth", "power_watt", "cost_usd_per_hour")
+    gpu = Gpu(
+        name=gpu_name,
+        flops={key: rate for key, rate in rates.items() if rate is not None},
+        **{key: values.pop(key) for key in of_gpu},
+    )
+    return System(name=name, gpu=gpu, sources=sources, **values)
