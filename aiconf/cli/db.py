@@ -79,6 +79,7 @@ def show(
     filters: Annotated[
         list[str] | None, typer.Argument(help="COLUMN=VALUE[,VALUE...], as many as you like.")
     ] = None,
+    *,
     limit: Annotated[int, typer.Option(help="Rows to print.", min=0)] = 20,
     perf_db: _Extra = None,
 ) -> None:

@@ -93,12 +93,11 @@ def per_rank(worker: Worker) -> int:
     return -(-worker.max_sequences // worker.parallel.dp)
 
 
-def graph_sizes(worker: Worker) -> list[int]:
-    """Return the graph batch sizes of one rank: ascending, none beyond its sequences.
+def graph_sizes(worker: Worker, limit: int) -> list[int]:
+    """Return the graph batch sizes of one rank: ascending, none beyond ``limit`` sequences.
 
     The largest is the first that covers all sequences of the rank, cut to that number.
     """
-    limit = per_rank(worker)
     return sorted({min(size, limit) for size in worker.graph_sizes if size > 0})
 
 

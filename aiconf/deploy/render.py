@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
 Path = tuple[str | int, ...]
@@ -22,13 +23,17 @@ def render(document: object, comments: Comments | None = None) -> str:
     comments
         Text by path of keys and list indices; written on its own line above the entry.
     """
-    return "\n".join(_block(document, (), 0, comments or {})) + "\n"
+    if isinstance(document, (Mapping, list, tuple)) and document:
+        return "\n".join(_block(document, (), 0, comments or {})) + "\n"
+    return _scalar(document) + "\n"
 
 
 def render_all(documents: Sequence[str], header: Sequence[str] = ()) -> str:
     """Join rendered documents into one file, each with its start marker."""
-    top = "".join(f"# {line}\n" if line else "#\n" for line in header)
-    return top + "".join(f"---\n{document}" for document in documents)
+    wrapped = [piece for line in header for piece in textwrap.wrap(_one_line(line), 96)]
+    return "".join(f"# {line}\n" for line in wrapped) + "".join(
+        f"---\n{document}" for document in documents
+    )
 
 
 def _block(value: object, path: Path, indent: int, comments: Comments) -> Iterator[str]:
@@ -44,13 +49,11 @@ def _block(value: object, path: Path, indent: int, comments: Comments) -> Iterat
             if isinstance(item, (Mapping, list, tuple)) and item:
                 lines = list(_block(item, here, indent + 2, comments))
                 first = next(n for n, line in enumerate(lines) if not line.lstrip().startswith("#"))
-                yield from lines[:first]
+                yield from (line[2:] for line in lines[:first])  # above the dash, so level with it
                 yield f"{pad}- {lines[first][indent + 2 :]}"
                 yield from lines[first + 1 :]
             else:
                 yield from _entry(f"{pad}-", item, here, indent + 2, comments)
-    else:
-        yield pad + _scalar(value)
 
 
 def _entry(head: str, item: object, path: Path, indent: int, comments: Comments) -> Iterator[str]:
@@ -89,7 +92,11 @@ def _is_text(value: str) -> bool:
 
 def _comment(text: str | None, pad: str) -> Iterator[str]:
     if text:
-        yield f"{pad}# {' '.join(text.split())}"
+        yield f"{pad}# {_one_line(text)}"
+
+
+def _one_line(text: str) -> str:
+    return "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))
 
 
 def _scalar(value: object) -> str:
@@ -113,4 +120,13 @@ def _string(value: str) -> str:
         return value
     if value.isprintable() and '"' in value:
         return "'" + value.replace("'", "''") + "'"
-    return json.dumps(value)
+    return '"' + "".join(map(_escaped, value)) + '"'
+
+
+def _escaped(char: str) -> str:
+    """Return ``char`` for a double-quoted scalar; YAML pairs no surrogates as JSON does."""
+    if char in '"\\':
+        return f"\\{char}"
+    if char == "\n":
+        return "\\n"
+    return char if char.isprintable() else f"\\U{ord(char):08x}"

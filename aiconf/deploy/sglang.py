@@ -7,6 +7,7 @@ from aiconf.deploy.launch import (
     Setting,
     graph_sizes,
     literal,
+    per_rank,
     served_model,
 )
 from aiconf.serving.plan import Plan, Worker
@@ -69,7 +70,7 @@ def _scheduling(worker: Worker) -> list[Setting]:
 
 
 def _graphs(worker: Worker) -> list[Setting]:
-    sizes = graph_sizes(worker)
+    sizes = graph_sizes(worker, per_rank(worker))
     if worker.role == "prefill" or not sizes:
         return [Setting("cuda-graph-backend-decode", "disabled")]
     return [

@@ -36,30 +36,39 @@ def launch(plan: Plan, worker: Worker, name: str) -> Launch:
             f"use tp1dp{layout.tp * layout.dp}"
         )
     config = engine_config(plan, worker)
-    engine = [
-        Setting("model", literal(plan.model.checkpoint)),
-        Setting("served-model-name", literal(served_model(plan))),
-        Setting("tensor-parallel-size", config["tensor_parallel_size"]),
-        Setting("pipeline-parallel-size", layout.pp),
-    ]
-    if plan.model.is_moe:
-        engine.append(Setting("expert-parallel-size", layout.ep))
-    if layout.dp > 1:
-        engine.append(Setting("enable-attention-dp", True))
-    dynamo = [
-        Setting("kv-block-size", worker.kv_block_size, "equals tokens_per_block of the file"),
-        Setting("extra-engine-args", f"{CONFIG_FOLDER}/{config_file(worker)}", "all settings"),
-    ]
-    if worker.role != "agg":
-        dynamo.append(Setting("disaggregation-mode", worker.role))
     return Launch(
         module="dynamo.trtllm",
-        dynamo=tuple(dynamo),
-        engine=tuple(engine),
+        dynamo=_wrapper(worker),
+        engine=_engine(plan, worker),
         config=config,
         config_why=_reasons(worker),
         mounted=True,
     )
+
+
+def _engine(plan: Plan, worker: Worker) -> tuple[Setting, ...]:
+    layout = worker.parallel
+    settings = [
+        Setting("model", literal(plan.model.checkpoint)),
+        Setting("served-model-name", literal(served_model(plan))),
+        Setting("tensor-parallel-size", layout.tp * layout.dp),
+        Setting("pipeline-parallel-size", layout.pp),
+    ]
+    if plan.model.is_moe:
+        settings.append(Setting("expert-parallel-size", layout.ep))
+    if layout.dp > 1:
+        settings.append(Setting("enable-attention-dp", True))
+    return tuple(settings)
+
+
+def _wrapper(worker: Worker) -> tuple[Setting, ...]:
+    settings = [
+        Setting("kv-block-size", worker.kv_block_size, "equals tokens_per_block of the file"),
+        Setting("extra-engine-args", f"{CONFIG_FOLDER}/{config_file(worker)}", "all settings"),
+    ]
+    if worker.role != "agg":
+        settings.append(Setting("disaggregation-mode", worker.role))
+    return tuple(settings)
 
 
 def config_file(worker: Worker) -> str:
@@ -69,7 +78,8 @@ def config_file(worker: Worker) -> str:
 
 def engine_config(plan: Plan, worker: Worker) -> dict[str, Any]:
     """Return the engine file: every field that the prediction assumed (PyTorch backend)."""
-    layout, sizes = worker.parallel, graph_sizes(worker)
+    layout, batch = worker.parallel, _batch(worker)
+    sizes = graph_sizes(worker, batch)
     config: dict[str, Any] = {
         "backend": "pytorch",
         "tensor_parallel_size": layout.tp * layout.dp,
@@ -80,7 +90,7 @@ def engine_config(plan: Plan, worker: Worker) -> dict[str, Any]:
         config["moe_tensor_parallel_size"] = layout.moe_tp
     config |= {
         "enable_attention_dp": layout.dp > 1,
-        "max_batch_size": per_rank(worker),
+        "max_batch_size": batch,
         "max_num_tokens": worker.token_budget,
         "max_seq_len": worker.max_model_len,
         "enable_chunked_prefill": True,
@@ -103,6 +113,11 @@ def engine_config(plan: Plan, worker: Worker) -> dict[str, Any]:
     return config
 
 
+def _batch(worker: Worker) -> int:
+    """Return the sequences of one iteration: the engine keeps one such batch per pipeline stage."""
+    return -(-per_rank(worker) // worker.parallel.pp)
+
+
 def _kv_dtype(plan: Plan, worker: Worker) -> str:
     """The engine accepts only auto and lower precisions; auto follows the checkpoint."""
     if worker.kv_dtype == "fp8":
@@ -116,9 +131,11 @@ def _kv_dtype(plan: Plan, worker: Worker) -> str:
 
 
 def _reasons(worker: Worker) -> dict[tuple[str | int, ...], str]:
+    pp = worker.parallel.pp
+    stages = f", in {pp} batches (one per pipeline stage)" if pp > 1 else ""
     reasons: dict[tuple[str | int, ...], str] = {
         ("tensor_parallel_size",): f"layout {worker.parallel}, chosen by the search",
-        ("max_batch_size",): sequences_why(worker),
+        ("max_batch_size",): sequences_why(worker) + stages,
         ("max_num_tokens",): "tokens of one iteration and rank",
         ("max_seq_len",): "prompt and output of the workload",
         ("kv_cache_config", "dtype"): f"{worker.kv_dtype} was assumed",

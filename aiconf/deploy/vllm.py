@@ -81,10 +81,12 @@ def _scheduling(worker: Worker) -> list[Setting]:
     graphs: dict[str, Any] = (
         {"cudagraph_capture_sizes": sizes} if sizes else {"cudagraph_mode": "NONE"}
     )
+    # The engine refuses a budget below one token per sequence.
+    budget = max(worker.token_budget, per_rank(worker))
     return [
         Setting("max-model-len", worker.max_model_len, "prompt and output of the workload"),
         Setting("max-num-seqs", per_rank(worker), sequences_why(worker)),
-        Setting("max-num-batched-tokens", worker.token_budget, "tokens of one iteration and rank"),
+        Setting("max-num-batched-tokens", budget, "tokens of one iteration and rank"),
         Setting("enable-chunked-prefill", True),
         Setting("compilation-config", graphs, "CUDA graphs the prediction assumed"),
     ]

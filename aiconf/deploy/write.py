@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,12 +38,12 @@ def write_deployment(
     """
     from aiconf.deploy.dgd import build
 
-    folder = Path(folder)
-    _check_target(folder, force)
     files = contents(build(plan, options))
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        _check_target(folder, force)
+        target = folder.resolve()
+        staged = target.parent / f".{target.name}-{os.getpid()}"
+        staged.mkdir(parents=True)
         try:
             _place(files, staged, folder)
         finally:
@@ -65,20 +64,12 @@ def _place(files: dict[str, str], staged: Path, folder: Path) -> None:
     for name, text in files.items():
         (staged / name).write_text(text, encoding="utf-8", newline="\n")
     if not folder.exists():
-        staged.chmod(0o777 & ~_umask())
         staged.rename(folder)
         return
     for name in files:
         (staged / name).replace(folder / name)
     for name in set(_ENGINE_FILES) - set(files):
         (folder / name).unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    """Read the process's umask (only possible by setting it)."""
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
 
 
 def contents(deployment: Deployment) -> dict[str, str]:
@@ -110,7 +101,7 @@ def manifest(deployment: Deployment) -> str:
     for document in deployment.documents:
         is_graph = document["kind"] == "DynamoGraphDeployment"
         documents.append(render(document, deployment.comments if is_graph else None))
-    return render_all(documents, [" ".join(line.split()) for line in header])
+    return render_all(documents, header)
 
 
 def _readme(deployment: Deployment) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -71,6 +72,18 @@ def _ffn_width(spec: ModelSpec, parallel: Parallel) -> float:
     return max(widths)
 
 
+@lru_cache(maxsize=4096)
+def _held(
+    spec: ModelSpec, parallel: Parallel, kv_dtype: str
+) -> tuple[float, tuple[tuple[int | None, float], ...], float]:
+    """Weights, KV bytes per token and feed-forward width: the same for every engine setting."""
+    return (
+        weight_bytes(spec, parallel),
+        kv_layout(spec, parallel, kv_dtype),
+        _ffn_width(spec, parallel),
+    )
+
+
 def capacity(
     spec: ModelSpec,
     system: System,
@@ -93,15 +106,17 @@ def capacity(
         fraction = traits.memory_fraction(
             gpu.memory_bytes, gpu.sm, parallel, token_budget=token_budget * parallel.dp, mla=mla
         )
-    weights = weight_bytes(spec, parallel)
+    weights, per_token, width = _held(spec, parallel, kv_dtype)
     activations = traits.activation_bytes(
         tokens=token_budget,
         hidden=spec.hidden,
-        width=_ffn_width(spec, parallel),
+        width=width,
         rows=max_sequences,
         vocab=spec.vocab,
     )
-    graphs = traits.graph_bytes(traits.graph_sizes(max_sequences))
+    activations += traits.workspace_bytes(parallel)
+    largest = traits.largest_graph(gpu.memory_bytes, gpu.sm, parallel.stage_gpus)
+    graphs = traits.graph_bytes(traits.graph_sizes(max_sequences, largest))
     kv = traits.kv_bytes(
         fraction,
         total=gpu.memory_bytes,
@@ -118,6 +133,6 @@ def capacity(
         graphs=graphs,
         kv=kv,
         fraction=fraction,
-        per_token=kv_layout(spec, parallel, kv_dtype),
+        per_token=per_token,
         block=traits.block_tokens(gpu.sm, mla=mla),
     )

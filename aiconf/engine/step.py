@@ -62,25 +62,34 @@ class _Curves:
 
     def __init__(self) -> None:
         self.values = np.zeros((len(PARTS), len(Origin), len(_TOKENS)))
+        self.total: Array = np.zeros(len(_TOKENS))
 
     def add(self, part: str, seconds: Array, origin: Origin) -> None:
         self.values[_PART[part], origin] += seconds
+
+    def close(self) -> None:
+        """Sum up for ``total_at`` once nothing more is added."""
+        self.total = self.values.sum(axis=(0, 1))
+
+    def total_at(self, tokens: Array) -> Array:
+        """Seconds of all parts at ``tokens``; none for no tokens, in proportion beyond the grid."""
+        found = np.interp(tokens, _TOKENS, self.total) * np.maximum(tokens / _TOKENS[-1], 1.0)
+        return np.where(tokens > 0, found, 0.0)
 
     def at(self, tokens: Array) -> Array:
         """Interpolate at ``tokens``; shape (part, origin, point). Zero tokens take no time."""
         place = np.clip(np.searchsorted(_TOKENS, tokens, side="right") - 1, 0, len(_TOKENS) - 2)
         left, right = _TOKENS[place], _TOKENS[place + 1]
-        weight = np.maximum((tokens - left) / (right - left), 0.0)
+        weight = np.clip((tokens - left) / (right - left), 0.0, 1.0)
         found = self.values[..., place] * (1.0 - weight) + self.values[..., place + 1] * weight
-        return np.where(tokens > 0, found, 0.0)
+        return np.where(tokens > 0, found * np.maximum(tokens / _TOKENS[-1], 1.0), 0.0)
 
 
 class StepModel:
     """``seconds(batch)`` of one engine (see the module docstring)."""
 
     def __init__(
-        self, tables: Tables, spec: ModelSpec, parallel: Parallel, traits: Traits, kv_dtype: str,
-        graph_limit: int,
+        self, tables: Tables, spec: ModelSpec, parallel: Parallel, traits: Traits, kv_dtype: str
     ) -> None:
         self.spec, self.parallel, self.traits, self.kv_dtype = spec, parallel, traits, kv_dtype
         self._tables = tables
@@ -90,27 +99,41 @@ class StepModel:
         stage = operators(spec, parallel)
         for operator in stage:
             self._add(operator)
+        self._all = (self._rank, self._group, self._sampled)
+        for curves in self._all:
+            curves.close()
         self._attention = AttentionTimer(tables, stage, kv_dtype)
-        self._graph_sizes = np.array(traits.graph_sizes(graph_limit), dtype=np.float64)
+        # Captured sizes nest, so those of the engine's largest default stand for all.
+        gpu = tables.system.gpu
+        most = traits.max_sequences(gpu.memory_bytes, gpu.sm)
+        largest = traits.largest_graph(gpu.memory_bytes, gpu.sm, parallel.stage_gpus)
+        self._graph_sizes = np.array(traits.graph_sizes(most, largest), dtype=np.float64)
 
     def seconds(self, batch: Batch) -> Array:
         """Seconds of each iteration of ``batch``: every rank, all layers, one pass."""
-        return self.time(batch).seconds
+        attention = np.zeros((len(Origin), len(batch)))
+        self._attention.add(attention, batch)
+        rank, group, sampled = self._tokens(batch)
+        total = attention.sum(axis=0) + self._host(sampled)
+        for curves, tokens in zip(self._all, (rank, group, sampled), strict=True):
+            total += curves.total_at(tokens)
+        return total
 
     def time(self, batch: Batch) -> StepTime:
         """Seconds of each iteration with its parts and their origin."""
-        decode = self._padded(batch)
-        tokens = batch.prefill_tokens + decode * batch.drafted
-        dp = self.parallel.dp
-        group = np.minimum(batch.prefill_ranks, dp) * batch.prefill_tokens
-        group = group + dp * decode * batch.drafted
-        prompts = np.where(batch.prefill_tokens > 0, batch.prefill_sequences, 0.0)
-        total = self._rank.at(tokens) + self._group.at(group)
-        total = total + self._sampled.at(decode * batch.drafted + prompts)
+        rank, group, sampled = self._tokens(batch)
+        total = self._rank.at(rank) + self._group.at(group) + self._sampled.at(sampled)
         self._attention.add(total[_PART["attention"]], batch)
-        running = batch.decode + prompts
-        total[_PART["overhead"], Origin.INTERPOLATED] += self._host(batch, running)
+        total[_PART["overhead"], Origin.INTERPOLATED] += self._host(sampled)
         return StepTime(total.sum(axis=(0, 1)), total.sum(axis=1), total.sum(axis=0))
+
+    def _tokens(self, batch: Batch) -> tuple[Array, Array, Array]:
+        """Tokens of one rank, of all ranks that share the experts, and sampled sequences."""
+        decode = self._padded(batch) * batch.drafted
+        dp = self.parallel.dp
+        group = np.minimum(batch.prefill_ranks, dp) * batch.prefill_tokens + dp * decode
+        prompts = np.where(batch.prefill_tokens > 0, batch.prefill_sequences, 0.0)
+        return batch.prefill_tokens + decode, group, decode + prompts
 
     def _padded(self, batch: Batch) -> Array:
         """Decode batches are padded to the next captured graph when no prompt is beside them."""
@@ -119,7 +142,7 @@ class StepModel:
         inside = (batch.prefill_tokens == 0) & (batch.decode > 0) & (place < len(sizes))
         return np.where(inside, sizes[np.minimum(place, len(sizes) - 1)], batch.decode)
 
-    def _host(self, batch: Batch, running: Array) -> Array:
+    def _host(self, running: Array) -> Array:
         host = self.traits.host
         return np.where(
             running > 0, host.seconds_per_iteration + host.seconds_per_sequence * running, 0.0

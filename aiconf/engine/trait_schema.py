@@ -129,18 +129,16 @@ class Memory:
 class Activation:
     """Peak bytes of one iteration beside weights and KV: of two phases, the larger counts.
 
-    A layer: tokens x element_bytes x (hidden_copies x hidden + feed-forward), where the
-    feed-forward of one rank is (gate_up_copies + act_copies) x intermediate when dense, and per
-    routed copy of a token max(gate_up_copies x intermediate, hidden) + act_copies x
-    intermediate for experts. Sampling: rows x vocabulary x sampler_bytes.
-    floor: bytes of workspaces that are always held.
+    A layer: tokens x element_bytes x (hidden_copies x hidden + ffn_copies x width), where width
+    is the feed-forward width of one rank (dense: intermediate / tp; experts: top-k times
+    intermediate / moe_tp, plus hidden for routed copies). Sampling: rows x vocabulary x
+    sampler_bytes. floor: bytes of workspaces that are always held.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
     element_bytes: float
     hidden_copies: float
-    gate_up_copies: float
-    act_copies: float
+    ffn_copies: float
     sampler_bytes: float
     floor: float
 

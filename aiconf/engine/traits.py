@@ -27,7 +27,6 @@ from aiconf.engine.trait_schema import (
     Tier,
 )
 from aiconf.errors import unknown
-from aiconf.model.spec import DenseFfn, ModelSpec, MoeFfn
 from aiconf.parallel import Parallel
 from aiconf.resources import data_dir
 
@@ -175,29 +174,17 @@ class Traits:
         return fraction * (total - reserved - weights - activations - graphs)
 
     def activation_bytes(
-        self, model: ModelSpec, parallel: Parallel, *, tokens: int, rows: int
+        self, *, tokens: int, hidden: int, width: float, rows: int, vocab: int
     ) -> float:
-        """Return the peak activation bytes of one GPU (see ``Activation``).
+        """Return the peak activation bytes of one rank (see ``Activation``).
 
-        ``tokens``: token budget of one attention-DP rank. ``rows``: sequences sampled at once.
+        ``tokens``: token budget. ``width``: feed-forward width of one rank. ``rows``: sequences
+        that are sampled at once. ``vocab``: vocabulary after any split over ranks is gathered.
         """
         rule = self.activation
-        ffn = max(self._ffn_elements(group.ffn, model, parallel) for group in model.layers)
-        layer = tokens * rule.element_bytes * (rule.hidden_copies * model.hidden + ffn)
-        sampler = min(rows, tokens) * model.vocab * rule.sampler_bytes
-        return rule.floor + max(layer, sampler)
-
-    def _ffn_elements(self, ffn: DenseFfn | MoeFfn, model: ModelSpec, parallel: Parallel) -> float:
-        """Return the elements per token of a rank's own batch that a feed-forward block holds."""
-        rule = self.activation
-        both = rule.gate_up_copies + rule.act_copies
-        if isinstance(ffn, DenseFfn):
-            return both * ffn.intermediate / parallel.tp
-        width = ffn.intermediate / parallel.moe_tp
-        copy = max(rule.gate_up_copies * width, model.hidden) + rule.act_copies * width
-        # the tokens of all attention-DP ranks are gathered before the experts
-        routed = parallel.dp * (ffn.topk * copy + model.hidden * (parallel.dp > 1))
-        return routed + both * ffn.shared_intermediate / parallel.tp
+        layer = rule.hidden_copies * hidden + rule.ffn_copies * width
+        sampler = min(rows, tokens) * vocab * rule.sampler_bytes
+        return rule.floor + max(tokens * rule.element_bytes * layer, sampler)
 
     def workspace_bytes(self, parallel: Parallel) -> float:
         """Return the all-reduce buffers of one GPU."""

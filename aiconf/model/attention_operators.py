@@ -45,8 +45,9 @@ def _gqa(spec: ModelSpec, attention: Attention, tp: int, count: int) -> Iterator
     dim, dtypes = attention.head_dim, spec.quantization
     query = heads * (2 if attention.output_gate else 1)
     yield from quantize(spec.hidden, dtypes.attention, count)
-    yield Gemm((query + 2 * kv_heads) * dim, spec.hidden, dtypes.attention, count, "all",
-               "attention")
+    yield Gemm(
+        (query + 2 * kv_heads) * dim, spec.hidden, dtypes.attention, count, "all", "attention"
+    )
     rotated = 2 * (heads + kv_heads) * dim * BF16  # read and written
     if attention.qk_norm:
         yield Elementwise(rotated, 2, count, "qk_norm")  # one kernel each for q and k
@@ -55,8 +56,14 @@ def _gqa(spec: ModelSpec, attention: Attention, tp: int, count: int) -> Iterator
     yield Elementwise(2 * kv_heads * dim * (BF16 + cache), 1, count, "kv_write")
     yield GqaAttention(heads, kv_heads, dim, attention.window, count, attention.sinks)
     yield from quantize(heads * dim, dtypes.attention_output, count)
-    yield Gemm(spec.hidden, heads * attention.v_head_dim, dtypes.attention_output, count, "all",
-               "attention")
+    yield Gemm(
+        spec.hidden,
+        heads * attention.v_head_dim,
+        dtypes.attention_output,
+        count,
+        "all",
+        "attention",
+    )
 
 
 def _mla(spec: ModelSpec, attention: Attention, tp: int, count: int) -> Iterator[Operator]:

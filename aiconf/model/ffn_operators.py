@@ -15,7 +15,7 @@ from aiconf.model.operation import (
     Part,
 )
 from aiconf.model.shard import ceil_div
-from aiconf.model.spec import DenseFfn, MoeFfn, ModelSpec, Precision
+from aiconf.model.spec import DenseFfn, ModelSpec, MoeFfn, Precision
 from aiconf.parallel import Parallel
 
 
@@ -33,9 +33,7 @@ def ffn_operators(
     yield from _experts(spec, ffn, parallel, count)
 
 
-def _gated(
-    hidden: int, width: int, dtype: Precision, count: int, part: Part
-) -> Iterator[Operator]:
+def _gated(hidden: int, width: int, dtype: Precision, count: int, part: Part) -> Iterator[Operator]:
     """Gate and up fused in one product, silu(gate) * up, down."""
     yield from quantize(hidden, dtype, count)
     yield Gemm(2 * width, hidden, dtype, count, "all", part)
@@ -44,9 +42,7 @@ def _gated(
     yield Gemm(hidden, width, dtype, count, "all", part)
 
 
-def _experts(
-    spec: ModelSpec, ffn: MoeFfn, parallel: Parallel, count: int
-) -> Iterator[Operator]:
+def _experts(spec: ModelSpec, ffn: MoeFfn, parallel: Parallel, count: int) -> Iterator[Operator]:
     """Router, shared expert (split over the attention's tp ranks, as vLLM does), experts."""
     hidden = spec.hidden
     yield Gemm(ffn.experts, hidden, "bf16", count, "all", "router")
@@ -67,9 +63,7 @@ def _experts(
     yield from _expert_traffic(hidden, ffn, parallel, count)
 
 
-def _expert_traffic(
-    hidden: int, ffn: MoeFfn, parallel: Parallel, count: int
-) -> Iterator[Operator]:
+def _expert_traffic(hidden: int, ffn: MoeFfn, parallel: Parallel, count: int) -> Iterator[Operator]:
     """What joins the ranks of an expert layer.
 
     One attention group (dp 1): its ranks hold the same tokens, so partial sums of the routed

@@ -86,12 +86,15 @@ def weight_bytes(spec: ModelSpec, parallel: Parallel, mtp: bool = False) -> floa
     float
         Bytes of one rank of the heaviest pipeline stage: attention and dense feed-forward
         divided by tp (KV heads replicated beyond their number), experts by ep and moe_tp, the
-        input embedding on the first stage and the output head on the last.
+        input embedding on the first stage and the output head on the last. Latent attention
+        keeps kv_b a second time, split per head in bf16, for decoding (vLLM W_UK_T and W_UV,
+        SGLang w_kc and w_vc).
     """
     cut = stages(spec, parallel)
     sizes = []
     for index, groups in enumerate(cut):
         found = _bytes(spec, _layers(spec, groups, parallel))
+        found += sum(g.count * _absorbed_bytes(g.attention, parallel.tp) for g in groups)
         first, last = index == 0, index == len(cut) - 1
         found += _bytes(spec, _ends(spec, parallel, first, last))
         if mtp and last:
@@ -161,9 +164,7 @@ def _ends(spec: ModelSpec, parallel: Parallel, first: bool, last: bool) -> Itera
             yield _dense(rows * spec.hidden, spec.quantization.lm_head)
 
 
-def _layers(
-    spec: ModelSpec, groups: Iterable[LayerGroup], parallel: Parallel
-) -> Iterator[Weights]:
+def _layers(spec: ModelSpec, groups: Iterable[LayerGroup], parallel: Parallel) -> Iterator[Weights]:
     for group in groups:
         for weights in _layer(spec, group, parallel):
             yield Weights(
@@ -195,14 +196,23 @@ def _gqa(hidden: int, attention: Attention, kinds: Quantization, tp: int) -> Ite
 def _mla(hidden: int, attention: Attention, kinds: Quantization, tp: int) -> Iterator[Weights]:
     heads, rank = rank_heads(attention, tp), attention.kv_lora_rank
     low = attention.q_lora_rank
-    query = hidden * low + low * heads * attention.head_dim if low else (
-        hidden * heads * attention.head_dim
+    query = (
+        hidden * low + low * heads * attention.head_dim
+        if low
+        else (hidden * heads * attention.head_dim)
     )
     latent = hidden * (rank + attention.qk_rope_head_dim)
     expanded = rank * heads * (attention.qk_nope_head_dim + attention.v_head_dim)
     yield _dense(query + latent + expanded, kinds.attention)
     yield _dense(hidden * heads * attention.v_head_dim, kinds.attention_output)
     yield _dense(low + rank, "bf16")  # norms of both latents
+
+
+def _absorbed_bytes(attention: Attention, tp: int) -> float:
+    if attention.kind != "mla":
+        return 0.0
+    per_head = attention.kv_lora_rank * (attention.qk_nope_head_dim + attention.v_head_dim)
+    return rank_heads(attention, tp) * per_head * weight_bytes_per_element("bf16")
 
 
 def _experts(spec: ModelSpec, ffn: MoeFfn, parallel: Parallel) -> Iterator[Weights]:
@@ -221,9 +231,7 @@ def _experts(spec: ModelSpec, ffn: MoeFfn, parallel: Parallel) -> Iterator[Weigh
     yield _dense(ffn.experts * rows, "bf16")  # the router is whole on every rank
 
 
-def _mtp(
-    spec: ModelSpec, parallel: Parallel, shared_ends: bool = False
-) -> Iterator[Weights]:
+def _mtp(spec: ModelSpec, parallel: Parallel, shared_ends: bool = False) -> Iterator[Weights]:
     """MTP layers: a copy of the last kind of layer, three norms, a projection.
 
     Checkpoints repeat embedding and head in each; engines share them with the main model

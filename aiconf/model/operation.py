@@ -106,8 +106,9 @@ class Elementwise:
     bytes_per_token: float
     launches: int  # per occurrence; occurrences are ``count``
     count: int
-    kind: Literal["norm", "qk_norm", "latent_norm", "rope", "kv_write", "activation", "topk",
-                  "embedding"]
+    kind: Literal[
+        "norm", "qk_norm", "latent_norm", "rope", "kv_write", "activation", "topk", "embedding"
+    ]
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,13 @@ class PipelineSend:
 
 
 Operator = (
-    Gemm | GqaAttention | MlaAttention | Moe | Elementwise | Quantize | Collective
-    | MoeExchange | PipelineSend
+    Gemm
+    | GqaAttention
+    | MlaAttention
+    | Moe
+    | Elementwise
+    | Quantize
+    | Collective
+    | MoeExchange
+    | PipelineSend
 )

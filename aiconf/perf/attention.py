@@ -98,7 +98,7 @@ def _build(tables: Tables, phase: str, shape: Heads) -> _Kernel:
         (rows["batch"][mask], rows[axis][mask]), rows["seconds"][mask], partial(light, gpu, found)
     )
     # The efficiency is that of the shape found; the work is that of the shape asked for.
-    surface = Surface(measured.axes, measured.ratio, measured.floor, partial(light, gpu, shape))
+    surface = measured.serving(partial(light, gpu, shape))
     if borrowed or found.head_dim != shape.head_dim or found.window != shape.window:
         return _Kernel(surface, Origin.FALLBACK)
     return _Kernel(surface, Origin.MEASURED if found == shape else Origin.INTERPOLATED)

@@ -65,12 +65,7 @@ def _domain_seconds(tables: Tables, op: str, ranks: int, moved: Array) -> tuple[
         if not rings:
             continue
         ring = min(rings, key=lambda r: (abs(np.log2(r.ranks / ranks)), r.ranks))
-        surface = Surface(
-            ring.surface.axes,
-            ring.surface.ratio,
-            ring.surface.floor,
-            partial(link_light, tables.system, op, ranks),
-        )
+        surface = ring.surface.serving(partial(link_light, tables.system, op, ranks))
         time = surface.seconds(np.maximum(moved, 1.0))
         best = time if best is None else np.minimum(best, time)
         origin = min(origin, Origin.MEASURED if ring.ranks == ranks else Origin.FALLBACK)

@@ -84,7 +84,7 @@ def _surface(tables: Tables, kernel: str, phase: str, shape: Exchange) -> tuple[
     origin = Origin.MEASURED if found == shape else Origin.INTERPOLATED
     if found.ranks != shape.ranks:
         origin = Origin.FALLBACK
-    return Surface(fit.axes, fit.ratio, fit.floor, light), origin
+    return fit.serving(light), origin
 
 
 def exchange_seconds(

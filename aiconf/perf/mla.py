@@ -110,7 +110,7 @@ def _build(tables: Tables, phase: str, shape: Latent) -> MlaKernel:
             kept["seconds"][mask],
             partial(light, gpu, measured_shape, whole),
         )
-        surface = Surface(fit.axes, fit.ratio, fit.floor, partial(light, gpu, shape, whole))
+        surface = fit.serving(partial(light, gpu, shape, whole))
         origin = exact if near == shape.heads else max(exact, Origin.INTERPOLATED)
         return MlaKernel(surface, whole, origin)
     return MlaKernel(None, False, Origin.FALLBACK)

@@ -116,7 +116,7 @@ def _build(tables: Tables, dtype: str, shape: Experts) -> tuple[Surface | None, 
         origin = Origin.MEASURED if found == shape else Origin.INTERPOLATED
         if candidate != dtype or replace(found, tp=shape.tp, ep=shape.ep) != shape:
             origin = Origin.FALLBACK
-        return Surface(measured.axes, measured.ratio, measured.floor, light), origin
+        return measured.serving(light), origin
     return None, Origin.FALLBACK
 
 

@@ -75,8 +75,11 @@ def _parquet(source: object, schema: Schema, path: Path) -> pq.ParquetFile:
     import pyarrow.parquet as pq
 
     texts = [column.name for column in schema.keys if column.kind == "str"]
-    file = pq.ParquetFile(source, read_dictionary=texts)
-    missing = set(schema.names) - set(file.schema_arrow.names)
+    try:
+        file = pq.ParquetFile(source, read_dictionary=texts)
+        missing = set(schema.names) - set(file.schema_arrow.names)
+    except KeyError as error:  # a text column that is to be read as codes is not there
+        missing = {error.args[0].decode()}
     if missing:
         raise UserError(f"table {path} lacks the column {', '.join(sorted(missing))}")
     return file

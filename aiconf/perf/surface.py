@@ -11,7 +11,7 @@ it is the speed of light scaled by the nearest measured efficiency.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -47,6 +47,7 @@ class Surface:
     ratio: Array
     floor: float
     light: Light
+    logs: tuple[Array, ...]  # log2 of the axes
 
     @classmethod
     def fit(cls, columns: Sequence[ArrayLike], seconds: ArrayLike, light: Light) -> Surface:
@@ -61,7 +62,12 @@ class Surface:
             places.append(place.reshape(-1))
         ratio = np.full([len(axis) for axis in axes], np.nan)
         ratio[tuple(places)] = measured / (floor + light(*points))
-        return cls(tuple(axes), _fill_holes(ratio), floor, light)
+        logs = tuple(np.log2(axis) for axis in axes)
+        return cls(tuple(axes), _fill_holes(ratio), floor, light, logs)
+
+    def serving(self, light: Light) -> Surface:
+        """Return the same measured efficiency for the work of another shape."""
+        return replace(self, light=light)
 
     def seconds(self, *coordinates: ArrayLike) -> Array:
         """Time at the coordinates (broadcast together), in seconds."""
@@ -78,21 +84,22 @@ class Surface:
 
     def ratio_at(self, *points: Array) -> Array:
         """Interpolated measured / reference, held at the edges of the grid."""
+        if len(points) == 1:
+            return np.interp(np.log2(np.maximum(points[0], 1e-9)), self.logs[0], self.ratio)
         result: Array = np.zeros(points[0].shape)
         lows, highs, weights = [], [], []
-        for axis, point in zip(self.axes, points, strict=True):
-            if len(axis) == 1:
+        for logs, point in zip(self.logs, points, strict=True):
+            if len(logs) == 1:
                 low = np.zeros(point.shape, dtype=np.intp)
                 lows.append(low)
                 highs.append(low)
                 weights.append(np.zeros(point.shape))
                 continue
-            clamped = np.clip(point, axis[0], axis[-1])
-            low = np.clip(np.searchsorted(axis, clamped, side="right") - 1, 0, len(axis) - 2)
-            logs = np.log2(axis)
+            wanted = np.clip(np.log2(np.maximum(point, 1e-9)), logs[0], logs[-1])
+            low = np.clip(np.searchsorted(logs, wanted, side="right") - 1, 0, len(logs) - 2)
             lows.append(low)
             highs.append(low + 1)
-            weights.append((np.log2(clamped) - logs[low]) / (logs[low + 1] - logs[low]))
+            weights.append((wanted - logs[low]) / (logs[low + 1] - logs[low]))
         for corner in range(1 << len(self.axes)):
             share: Array = np.ones(points[0].shape)
             place = []

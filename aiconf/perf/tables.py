@@ -22,6 +22,9 @@ class Reader(Protocol):
     ) -> Columns | None:
         """Columns of a table as arrays, filtered by equality; None where there is no table."""
 
+    def version(self, system: str, backend: str) -> str | None:
+        """Engine version that most tables were measured with."""
+
 
 @dataclass
 class Tables:

@@ -17,7 +17,7 @@ from aiconf.serving.point import Array, Points, busiest
 from aiconf.serving.prompt import PromptTime
 from aiconf.workload import Workload
 
-_ROUNDS = 40  # of the fixed points below; they contract by half or better per round
+_ROUNDS = 16  # of the fixed points below; they contract by half or better per round
 
 
 def aggregated(

@@ -5,58 +5,11 @@ from __future__ import annotations
 import re
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiconf.errors import UserError, unknown
 from aiconf.resources import data_dir
 from aiconf.system.spec import Gpu, System
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel
-
-
-@cache
-def _schema() -> type[BaseModel]:
-    """Build the file format; pydantic is imported only when a system is read."""
-    from pydantic import BaseModel, ConfigDict, PositiveFloat, PositiveInt
-
-    class Strict(BaseModel):
-        model_config = ConfigDict(extra="forbid")
-
-    class Figure(Strict):
-        value: PositiveFloat
-        source: str
-
-    class Count(Strict):
-        value: PositiveInt
-        source: str
-
-    class Rates(Strict):
-        bf16: PositiveFloat
-        fp8: PositiveFloat | None = None
-        int8: PositiveFloat | None = None
-        fp4: PositiveFloat | None = None
-        source: str
-
-    class SystemFile(Strict):
-        name: str
-        gpu: str
-        sm: Count
-        memory_bytes: Figure
-        memory_bandwidth: Figure
-        flops: Rates
-        power_watt: Figure
-        cost_usd_per_hour: Figure
-        gpus_per_node: Count
-        nvlink_domain: Count
-        nvlink_bandwidth: Figure
-        nvlink_latency: Figure
-        network_bandwidth: Figure
-        network_latency: Figure
-        host_bandwidth: Figure
-        reserved_bytes: Figure
-
-    return SystemFile
 
 
 def _folded(name: str) -> str:
@@ -103,9 +56,11 @@ def read_system(path: Path) -> System:
     import yaml
     from pydantic import ValidationError
 
+    from aiconf.system.schema import SystemFile
+
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        figures = _schema().model_validate(yaml.load(path.read_text("utf-8"), Loader=loader))
+        figures = SystemFile.model_validate(yaml.load(path.read_text("utf-8"), Loader=loader))
     except yaml.YAMLError as problem:
         raise UserError(f"{path.name}: not YAML: {' '.join(str(problem).split())}") from None
     except ValidationError as problem:

@@ -29,11 +29,11 @@ def graph_schema(request):
 
 @pytest.fixture(scope="session")
 def engine_flags():
-    """Return what the real parsers accept: backend -> flag -> its choices (None: free)."""
+    """Return the actions of the real parsers by backend and flag."""
     flags = {}
     for backend, name in (("vllm", "vllm_0.31.0"), ("sglang", "sglang_0.5.21")):
         actions = json.loads(_needs(REFERENCE / "flags" / f"{name}_flags.json").read_text())
-        flags[backend] = {flag: action["choices"] for action in actions for flag in action["flags"]}
+        flags[backend] = {flag: action for action in actions for flag in action["flags"]}
     return flags
 
 

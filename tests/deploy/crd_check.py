@@ -71,9 +71,10 @@ def _scalar_problems(value: Any, schema: dict[str, Any], path: str) -> list[str]
             found.append(f"{path}: too long")
         if len(value) < schema.get("minLength", 0):
             found.append(f"{path}: too short")
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        if value < schema.get("minimum", value) or value > schema.get("maximum", value):
-            found.append(f"{path}: {value} out of range")
+    elif isinstance(value, (int, float)) and not (
+        schema.get("minimum", value) <= value <= schema.get("maximum", value)
+    ):
+        found.append(f"{path}: {value} out of range")
     return found
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from aiconf.errors import UserError
 from aiconf.model.spec import (
     Attention,
     DenseFfn,
@@ -86,4 +85,4 @@ def many_plans() -> list[Plan]:
     return plans
 
 
-__all__ = ["DENSE", "GB200", "H200", "LAYOUTS", "MOE", "UserError", "many_plans", "plan", "worker"]
+__all__ = ["DENSE", "GB200", "H200", "LAYOUTS", "MOE", "many_plans", "plan", "worker"]

@@ -106,6 +106,20 @@ def test_gpus_per_pod_times_nodes(one):
         assert bool(claims) == (nodes > 1 and each.system is GB200)
 
 
+def _check_values(flag, values, action):
+    is_switch = action.get("nargs") == "0" or action["default"] in ("False", "True")
+    if is_switch:
+        assert values == [], flag
+    elif action.get("nargs") == "+" or flag == "--cuda-graph-bs-decode":
+        assert values, flag
+    else:
+        assert len(values) == 1, flag
+    if action.get("type") in ("int", "human_readable_int"):
+        assert all(int(value) > 0 for value in values), flag
+    if action["choices"]:
+        assert set(values) <= set(map(str, action["choices"])), flag
+
+
 @pytest.mark.parametrize("one", [p for p in PLANS if p.backend != "trtllm"], ids=_ids)
 def test_flags_exist_in_the_engine(one, engine_flags):
     known = engine_flags[one.backend]
@@ -114,8 +128,7 @@ def test_flags_exist_in_the_engine(one, engine_flags):
             if flag in WRAPPER[one.backend]:
                 continue
             assert flag in known, flag
-            if known[flag]:
-                assert set(values) <= set(map(str, known[flag])), flag
+            _check_values(flag, values, known[flag])
 
 
 @pytest.mark.parametrize("one", [p for p in PLANS if p.backend == "trtllm"], ids=_ids)
@@ -173,11 +186,19 @@ def test_engine_sizes_mean_what_the_plan_says(one):
         else:
             gpus = config["tensor_parallel_size"] * config["pipeline_parallel_size"]
             ranks = config["tensor_parallel_size"] if config["enable_attention_dp"] else 1
-            sequences = config["max_batch_size"] * ranks
+            sequences = config["max_batch_size"] * ranks * layout.pp
+            sizes = (config["cuda_graph_config"] or {}).get("batch_sizes", [0])
+            assert max(sizes) in (0, config["max_batch_size"])
             budget = config["max_num_tokens"]
         assert (gpus, ranks) == (layout.gpus, layout.dp)
         assert sequences == each.max_sequences
         assert budget == each.token_budget
+
+
+def test_vllm_budget_holds_every_sequence():
+    deployment = build(plan("vllm", worker(token_budget=2048, max_sequences=4096)))
+    settings = {s.flag: s.value for s in deployment.parts[0].launch.engine}
+    assert settings["max-num-batched-tokens"] == settings["max-num-seqs"] == 4096
 
 
 def test_vllm_engine_identity_over_nodes():

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import yaml
@@ -40,6 +40,13 @@ def test_existing_folder_needs_force(tmp_path):
     assert names == ["README.md", "deploy.yaml", "engine_worker.yaml", "mine.txt"]
 
 
+def test_current_folder(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    write_deployment(plan(), Path())
+    assert sorted(_texts(tmp_path / "here")) == ["README.md", "deploy.yaml", "engine_worker.yaml"]
+
+
 def test_bad_targets(tmp_path):
     (tmp_path / "file").write_text("")
     for target in (tmp_path / "file", tmp_path / "file" / "below"):
@@ -69,7 +76,8 @@ def test_same_bytes_every_time(tmp_path):
 
 def test_permissions_follow_the_umask(tmp_path):
     paths = write_deployment(plan(), tmp_path / "out")
-    assert os.stat(tmp_path / "out").st_mode & 0o777 == os.stat(paths[0]).st_mode & 0o777 | 0o111
+    files, folder = paths[0].stat().st_mode & 0o777, (tmp_path / "out").stat().st_mode & 0o777
+    assert folder & 0o666 == files
 
 
 def test_yaml_lints(tmp_path):

@@ -92,11 +92,11 @@ def import_tables(
 
 
 def _import_system(package: Package, system: str, out: Path, date: str) -> list[dict[str, Any]]:
-    context = Context(gpus_per_node(package, system))
     groups: dict[tuple[str, str], list[SourceFile]] = defaultdict(list)
     for file in source_files(package, system):
         if file.name in RECIPES:
             groups[file.backend, file.name].append(file)
+    context = Context(gpus_per_node(package, system))
     tables: dict[tuple[str, str], _Rows] = defaultdict(_Rows)
     for (backend, name), files in sorted(groups.items()):
         chosen = choose_versions(files)
@@ -119,21 +119,24 @@ def _add(rows: _Rows, files: Sequence[SourceFile], context: Context, package: Pa
 
     table, _ = RECIPES[files[0].name]
     keys = list(SCHEMAS[table].key_names)
-    parts = []
+    parts, recorded = [], []
     for age, file in enumerate(reversed(files)):
-        part, recorded = _convert(file, context, rows)
+        part, stated = _convert(file, context, rows)
         if age and file.name in MULTI_NODE_TABLES:
             part = part[part.nodes > 1]  # one node was measured again by the newer version
         count = len(part)
         part = part.groupby(keys, sort=False, as_index=False)[[SECONDS]].median()
         rows.duplicates += count - len(part)
-        if len(part):
-            parts.append(part)
-            rows.origins.append(_origin(file, package, recorded, len(part)))
+        parts.append(part.assign(age=age))
+        recorded.append(stated)
     merged = pd.concat(parts, ignore_index=True)
     newest = merged.drop_duplicates(keys, keep="first")
     rows.superseded += len(merged) - len(newest)
     rows.parts.append(newest)
+    taken = newest.age.value_counts()
+    for age, file in enumerate(reversed(files)):
+        if age in taken:
+            rows.origins.append(_origin(file, package, recorded[age], int(taken[age])))
 
 
 def _convert(file: SourceFile, context: Context, rows: _Rows) -> tuple[pd.DataFrame, list[str]]:
@@ -171,7 +174,7 @@ def _origin(file: SourceFile, package: Package, recorded: list[str], rows: int) 
 def _sorted(parts: Sequence[pd.DataFrame], schema: Schema) -> pd.DataFrame:
     import pandas as pd
 
-    rows = pd.concat(parts, ignore_index=True)
+    rows = pd.concat(parts, ignore_index=True)[list(schema.names)]
     return rows.sort_values(list(schema.key_names), kind="stable", ignore_index=True)
 
 

@@ -27,6 +27,8 @@ COLLECTIVES = {
 COLLECTIVE_KERNELS = {
     "NCCL": "nccl",
     "TRTLLM": "trtllm",
+    "TRTLLM_MNNVL_oneshot": "trtllm_mnnvl_oneshot",
+    "TRTLLM_MNNVL_twoshot": "trtllm_mnnvl_twoshot",
     "vLLM_custom_graph": "custom_graph",
     "vLLM_custom_eager": "custom_eager",
     "SGLang_CustomAllReduce_graph": "custom_graph",

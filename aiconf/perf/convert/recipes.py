@@ -184,8 +184,8 @@ def _custom_all_reduce(d: pd.DataFrame, _: Context) -> pd.DataFrame:
 
 
 def _collective(d: pd.DataFrame, dtype: pd.Series) -> pd.DataFrame:
-    # The source counts elements: only so do 8 H200s move less than NVLink's 450 GB/s in all
-    # collectives and the engines' kernels as much as NCCL does.
+    # The source counts elements: as bytes, an NCCL all-gather of halves would take twice as long
+    # as one of int8, and the engines' kernels would reach half of NCCL's bandwidth.
     size = _known(dtype, names.ELEMENT_BYTES, "data type of collectives")
     return _frame(
         d,

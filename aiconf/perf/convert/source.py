@@ -23,6 +23,8 @@ COPIES: Mapping[tuple[str, str, str, str], str] = {
     ("h200_sxm", "sglang", "wideep_deepep_normal_perf", "0.5.6.post2"): "h100_sxm",
     ("h200_sxm", "nccl", "nccl_perf", "2.23"): "h100_sxm",
 }
+# A version with fewer rows than this part of the longest version covers a few shapes only.
+NEARLY = 0.9
 # Tables whose older version alone covers several nodes: those rows are taken as well.
 MULTI_NODE_TABLES = frozenset({"wideep_deepep_ll_perf", "wideep_deepep_normal_perf"})
 
@@ -92,7 +94,8 @@ def source_files(package: Package, system: str) -> list[SourceFile]:
     files = []
     for path in sorted(folder.glob("*/*/*/*.parquet")):
         backend, version = path.parts[-3], path.parts[-2]
-        if backend in BACKENDS:
+        stray = (path.stem == "nccl_perf") != (backend == "nccl")  # repeats under an engine's name
+        if backend in BACKENDS and not stray:
             rows = pq.ParquetFile(path).metadata.num_rows
             files.append(SourceFile(path, system, backend, version, path.stem, rows))
     return files
@@ -101,8 +104,8 @@ def source_files(package: Package, system: str) -> list[SourceFile]:
 def choose_versions(files: Sequence[SourceFile]) -> list[SourceFile]:
     """Choose among the versions of one table of one backend, oldest first.
 
-    The base is the newest version that is at least half as long as the longest one; versions
-    newer than that hold a few extra shapes and are merged over it. NCCL is taken in its newest
+    The base is the newest version that is nearly as long as the longest one; versions newer
+    than that hold a few shapes only and are merged over it. NCCL is taken in its newest
     version only. Copies of another system's table are never taken.
     """
     from packaging.version import Version
@@ -114,7 +117,7 @@ def choose_versions(files: Sequence[SourceFile]) -> list[SourceFile]:
     if ordered[-1].backend == "nccl":
         return ordered[-1:]
     longest = max(f.rows for f in ordered)
-    base = max(i for i, f in enumerate(ordered) if f.rows * 2 >= longest)
+    base = max(i for i, f in enumerate(ordered) if f.rows >= NEARLY * longest)
     if ordered[-1].name in MULTI_NODE_TABLES:
         base = 0
     return ordered[base:]

@@ -1,0 +1,64 @@
+"""One engine: a checkpoint under a layout on a system, with its time and its memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+
+from aiconf.engine.capacity import Capacity, capacity
+from aiconf.engine.step import StepModel
+from aiconf.engine.traits import Traits
+from aiconf.model.spec import ModelSpec
+from aiconf.parallel import Parallel
+from aiconf.perf.tables import Reader, Tables
+from aiconf.system.spec import System
+
+
+@dataclass(frozen=True)
+class Platform:
+    """A system and an engine with the tables that were measured for the pair."""
+
+    system: System
+    traits: Traits
+    tables: Tables
+    version: str  # engine version of the tables; the traits' own where nothing was measured
+    steps: dict[tuple[ModelSpec, Parallel, str], StepModel] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, reader: Reader, system: System, traits: Traits) -> Platform:
+        """Join ``system`` and ``traits`` with the tables of ``reader``."""
+        order = partial(_kernel_order, traits, system.gpu.sm)
+        version = reader.version(system.name, traits.name) or traits.version
+        return cls(system, traits, Tables(reader, system, traits.name, order), version)
+
+    def step(self, spec: ModelSpec, parallel: Parallel, kv_dtype: str) -> StepModel:
+        """Step model of a layout, built once."""
+        key = (spec, parallel, kv_dtype)
+        if key not in self.steps:
+            self.steps[key] = StepModel(self.tables, spec, parallel, self.traits, kv_dtype)
+        return self.steps[key]
+
+    def token_budget(self) -> int:
+        """Engine's default tokens of one iteration on one attention rank, before DP sharing."""
+        return self.traits.token_budget(self.system.gpu.memory_bytes, self.system.gpu.sm)
+
+    def capacity(
+        self,
+        spec: ModelSpec,
+        parallel: Parallel,
+        *,
+        token_budget: int,
+        max_sequences: int,
+        kv_dtype: str,
+        fraction: float | None = None,
+    ) -> Capacity:
+        """Memory of one GPU (see ``capacity``)."""
+        return capacity(
+            spec, self.system, parallel, self.traits,
+            token_budget=token_budget, max_sequences=max_sequences,
+            kv_dtype=kv_dtype, fraction=fraction,
+        )  # fmt: skip
+
+
+def _kernel_order(traits: Traits, sm: int, choice: str) -> tuple[str, ...]:
+    return traits.kernel_order(choice, sm)

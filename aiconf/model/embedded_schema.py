@@ -1,0 +1,93 @@
+"""The keys of a ``models/*.yaml`` file.
+
+Kept apart from its reader so that pydantic is imported only when a model is read.
+"""
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+
+from aiconf.model.spec import Precision
+
+
+class Strict(BaseModel):
+    """Refuses keys that the format does not have."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class AttentionFile(Strict):
+    """`aiconf.model.spec.Attention`; sizes that follow from others may be left out."""
+
+    kind: str = Field(default="gqa", pattern="^(gqa|mla)$")
+    heads: PositiveInt
+    kv_heads: PositiveInt | None = None
+    head_dim: PositiveInt | None = None
+    v_head_dim: PositiveInt | None = None
+    window: PositiveInt | None = None
+    bias: bool = False
+    output_bias: bool = False
+    qk_norm: bool = False
+    output_gate: bool = False
+    sinks: bool = False
+    q_lora_rank: int = 0
+    kv_lora_rank: int = 0
+    qk_nope_head_dim: int = 0
+    qk_rope_head_dim: int = 0
+
+
+class FfnFile(Strict):
+    """A dense feed-forward block, or a block of experts where ``experts`` is given."""
+
+    intermediate: PositiveInt
+    experts: PositiveInt | None = None
+    topk: PositiveInt | None = None
+    shared_intermediate: int = 0
+    bias: bool = False
+    router_bias: bool = False
+
+
+class GroupFile(Strict):
+    """``count`` identical layers."""
+
+    count: PositiveInt
+    attention: AttentionFile
+    ffn: FfnFile
+
+
+class QuantizationFile(Strict):
+    """`aiconf.model.spec.Quantization`."""
+
+    attention: Precision = "bf16"
+    dense: Precision = "bf16"
+    experts: Precision = "bf16"
+    lm_head: Precision = "bf16"
+    kv: str = Field(default="bf16", pattern="^(bf16|fp8)$")
+    output: Precision | None = None
+    group: PositiveInt = 128
+
+
+class CheckpointFile(Strict):
+    """A checkpoint: hub id, ids of others with the same shapes and precisions, total bytes."""
+
+    id: str
+    also: list[str] = Field(default_factory=list)
+    quantization: QuantizationFile = Field(default_factory=QuantizationFile)
+    max_context: PositiveInt | None = None
+    bytes: PositiveInt | None = None
+    notes: list[str] = Field(default_factory=list)
+
+
+class FamilyFile(Strict):
+    """One family: figures, published parameter counts, checkpoints with the default first."""
+
+    name: str
+    source: str
+    architecture: str
+    hidden: PositiveInt
+    vocab: PositiveInt
+    max_context: PositiveInt
+    tied_embeddings: bool = False
+    mtp_layers: int = 0
+    parameters: float | None = None
+    active_parameters: float | None = None
+    layers: list[GroupFile]
+    checkpoints: list[CheckpointFile]

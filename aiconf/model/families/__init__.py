@@ -1,0 +1,36 @@
+"""Model families: from the keys of a config.json to layers, one reader per architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aiconf.model.families import dense, latent, moe
+from aiconf.model.families.config import Config
+from aiconf.model.spec import LayerGroup
+
+
+@dataclass(frozen=True)
+class Family:
+    """Reads the layers of an architecture; ``section`` holds the language model's figures."""
+
+    layers: Callable[[Config], tuple[LayerGroup, ...]]
+    section: str | None = None
+
+
+FAMILIES: dict[str, Family] = {
+    "LlamaForCausalLM": Family(dense.llama),
+    "MistralForCausalLM": Family(dense.mistral),
+    "Qwen2ForCausalLM": Family(dense.qwen2),
+    "Qwen3ForCausalLM": Family(dense.qwen3),
+    "Qwen3MoeForCausalLM": Family(moe.qwen3_moe),
+    "MixtralForCausalLM": Family(moe.mixtral),
+    "GptOssForCausalLM": Family(moe.gpt_oss),
+    "MiniMaxM2ForCausalLM": Family(moe.minimax_m2),
+    "Glm4MoeForCausalLM": Family(moe.glm4_moe),
+    "DeepseekV2ForCausalLM": Family(latent.deepseek),
+    "DeepseekV3ForCausalLM": Family(latent.deepseek),
+    "KimiK25ForConditionalGeneration": Family(latent.deepseek, section="text_config"),
+}
+
+__all__ = ["FAMILIES", "Config", "Family"]

@@ -1,0 +1,93 @@
+"""Checked access to a Hugging Face config.json: every miss names the file and the key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from aiconf.errors import UserError
+
+
+class Config:
+    """The figures of one config.json (or of a section of it).
+
+    Parameters
+    ----------
+    figures
+        The parsed JSON object.
+    source
+        What to call the file in messages.
+    """
+
+    def __init__(self, figures: Mapping[str, Any], source: str) -> None:
+        self._figures = figures
+        self.source = source
+
+    def problem(self, text: str) -> UserError:
+        """Build the error for what is wrong in this file."""
+        return UserError(f"{self.source}: {text}")
+
+    def get(self, key: str) -> Any:  # noqa: ANN401 (raw JSON)
+        """Return a raw value, None where the key is absent."""
+        return self._figures.get(key)
+
+    def section(self, key: str) -> Config:
+        """Return a nested object, such as ``text_config``."""
+        value = self._figures.get(key)
+        if not isinstance(value, Mapping):
+            raise self.problem(f"'{key}' is missing or not an object")
+        return Config(value, self.source)
+
+    def whole(self, *keys: str, default: int | None = None, least: int = 1) -> int:
+        """Return a whole number from the first of ``keys`` that has one.
+
+        Raises
+        ------
+        UserError
+            When none is there and no default was given, or it is not a whole number >= least.
+        """
+        for key in keys:
+            value = self._figures.get(key)
+            if value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise self.problem(f"'{key}' must be a whole number of at least {least}: {value}")
+            return value
+        if default is None:
+            raise self.problem(f"'{keys[0]}' is missing")
+        return default
+
+    def flag(self, key: str, default: bool = False) -> bool:
+        """Return a truth value."""
+        value = self._figures.get(key)
+        return default if value is None else bool(value)
+
+    def head_counts(self) -> tuple[int, int, int]:
+        """Return query heads, KV heads and head size of grouped attention.
+
+        Raises
+        ------
+        UserError
+            When the figures contradict each other.
+        """
+        heads = self.whole("num_attention_heads")
+        kv_heads = self.whole("num_key_value_heads", default=heads)
+        if heads % kv_heads:
+            raise self.problem(
+                f"num_attention_heads {heads} is not a multiple of num_key_value_heads {kv_heads}"
+            )
+        hidden = self.whole("hidden_size")
+        if self.get("head_dim") is None and hidden % heads:
+            raise self.problem(
+                f"hidden_size {hidden} is not a multiple of num_attention_heads {heads}, "
+                "and head_dim is missing"
+            )
+        return heads, kv_heads, self.whole("head_dim", default=hidden // heads)
+
+    def experts(self, *keys: str) -> tuple[int, int]:
+        """Return the number of routed experts and how many a token visits."""
+        experts = self.whole(*keys)
+        topk = self.whole("num_experts_per_tok", "experts_per_token")
+        if topk > experts:
+            raise self.problem(f"num_experts_per_tok {topk} exceeds the {experts} experts")
+        return experts, topk

@@ -1,0 +1,68 @@
+"""What is asked of a search."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from aiconf.engine.engine import Platform
+from aiconf.errors import UserError
+from aiconf.model.spec import ModelSpec
+from aiconf.workload import Sla, Workload
+
+Objective = Literal["throughput", "latency", "cost"]
+Mode = Literal["any", "agg", "disagg"]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A search: checkpoints that are compared, where and for what traffic.
+
+    platforms: one per backend that is compared. decode_platforms: of the decode side when it
+    runs on another system, else the same. kv_dtype: None: as each checkpoint states it.
+    """
+
+    specs: tuple[ModelSpec, ...]
+    platforms: tuple[Platform, ...]
+    decode_platforms: tuple[Platform, ...]
+    gpus: int
+    workload: Workload
+    sla: Sla
+    objective: Objective = "throughput"
+    mode: Mode = "any"
+    kv_dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.gpus, bool) or self.gpus != int(self.gpus) or self.gpus < 1:
+            raise UserError(f"total GPUs must be a whole number of at least 1, not {self.gpus}")
+        need = self.workload.isl + self.workload.osl
+        longest = max(spec.max_context for spec in self.specs)
+        if need > longest:
+            raise UserError(
+                f"isl {self.workload.isl} + osl {self.workload.osl} = {need} tokens exceed the "
+                f"{longest} that {self.specs[0].name} can hold; shorten one by {need - longest}"
+            )
+
+
+def native(spec: ModelSpec, platform: Platform) -> bool:
+    """Whether the GPU multiplies in the checkpoint's precision.
+
+    Weight-only formats multiply in bf16 everywhere; nvfp4 needs 4-bit tensor cores, fp8 8-bit.
+    """
+    rate = {"nvfp4": "fp4", "fp8": "fp8", "fp8_block": "fp8", "int8": "int8"}
+    wanted = rate.get(spec.precision)
+    return wanted is None or wanted in platform.system.gpu.flops
+
+
+def compared(specs: tuple[ModelSpec, ...], platform: Platform) -> tuple[ModelSpec, ...]:
+    """Checkpoints worth comparing: the first of each precision class that the GPU has natively.
+
+    Weight-only int4 copies are left out beside others: they trade quality for memory in a way
+    that no latency target can weigh; naming the checkpoint or the precision includes them.
+    """
+    kept: dict[str, ModelSpec] = {}
+    for spec in specs:
+        kind = {"fp8_block": "fp8"}.get(spec.precision, spec.precision)
+        if native(spec, platform) and not (kind == "int4" and len(specs) > 1):
+            kept.setdefault(kind, spec)
+    return tuple(kept.values()) or specs[:1]

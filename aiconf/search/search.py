@@ -1,0 +1,236 @@
+"""Search: evaluate workers, combine them, keep what meets the targets, rank."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiconf.errors import UserError
+from aiconf.search.candidates import Array, Candidates, Index, pareto
+from aiconf.search.combine import pair, replicate
+from aiconf.search.request import Request
+from aiconf.search.workers import (
+    Misfit,
+    Variant,
+    aggregated_workers,
+    decode_workers,
+    prefill_workers,
+)
+
+
+@dataclass(frozen=True)
+class Side:
+    """All candidates of one serving mode on one backend, with the variants they point into."""
+
+    mode: str  # agg or disagg
+    backend: str
+    candidates: Candidates
+    variants: list[Variant]
+    prefill_variants: list[Variant]
+
+
+@dataclass(frozen=True)
+class Found:
+    """One candidate: its side and its place there."""
+
+    side: Side
+    place: int
+
+    def value(self, name: str) -> float:
+        """A number of the candidate, by the field names of ``Candidates``."""
+        return float(getattr(self.side.candidates, name)[self.place])
+
+    @property
+    def variant(self) -> Variant:
+        """Checkpoint and layout of the decode side, or of the only side."""
+        return self.side.variants[int(self.side.candidates.variant[self.place])]
+
+    @property
+    def prefill_variant(self) -> Variant | None:
+        """Checkpoint and layout of the prefill side; None when aggregated."""
+        place = int(self.side.candidates.prefill_variant[self.place])
+        return self.side.prefill_variants[place] if place >= 0 else None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a search found.
+
+    top: by mode, the best candidates, one per pair of layouts, best first. met: whether any
+    candidate meets all targets; if not, ``top`` holds the closest ones. best: the winner.
+    """
+
+    request: Request
+    sides: list[Side]
+    met: bool
+    best: Found
+    top: dict[str, list[Found]]
+
+
+def search(request: Request, keep: int = 5) -> Outcome:
+    """Find the best deployments, ``keep`` per mode.
+
+    Raises
+    ------
+    UserError
+        When the model fits on no layout of the given GPUs.
+    """
+    sides, misfits = _sides(request)
+    sides = [side for side in sides if len(side.candidates)]
+    if not sides:
+        raise _does_not_fit(request, misfits)
+    met = any(meets(request, side).any() for side in sides)
+    top = {}
+    for mode in ("agg", "disagg"):
+        own = [side for side in sides if side.mode == mode]
+        reached = any(meets(request, side).any() for side in own)
+        ranked = [found for side in own for found in _ranked(request, side, keep, reached)]
+        ranked.sort(key=lambda found: -_worth(request, found, reached))
+        top[mode] = ranked[:keep]
+    firsts = [ranked[0] for ranked in top.values() if ranked]
+    firsts = [f for f in firsts if not met or meets(request, f.side)[f.place]]
+    best = max(firsts, key=lambda found: _worth(request, found, met))
+    return Outcome(request, sides, met, best, top)
+
+
+def _sides(request: Request) -> tuple[list[Side], list[Misfit]]:
+    sides, misfits = [], []
+    specs, gpus, work = list(request.specs), request.gpus, request.workload
+    for platform, decoding in zip(request.platforms, request.decode_platforms, strict=True):
+        backend = platform.traits.name
+        if request.mode != "disagg" and platform.system.name == decoding.system.name:
+            workers, small = aggregated_workers(platform, specs, gpus, work, request.kv_dtype)
+            misfits += small
+            found = replicate(workers, gpus)
+            sides.append(Side("agg", backend, found, workers.variants, []))
+        if request.mode != "agg" and work.osl > 1 and gpus > 1:
+            prefill = prefill_workers(platform, specs, gpus - 1, work, request.kv_dtype)
+            decode = decode_workers(decoding, specs, gpus - 1, work, request.kv_dtype)
+            if len(prefill.rate) and len(decode.rate):
+                pairs = pair(prefill, decode, gpus, work, request.sla)
+                sides.append(Side("disagg", backend, pairs, decode.variants, prefill.variants))
+    return sides, misfits
+
+
+def latency(request: Request, candidates: Candidates) -> Array:
+    """Mean seconds from request to last token."""
+    return candidates.ttft + (request.workload.osl - 1) * np.nan_to_num(candidates.tpot)
+
+
+def output_rate(request: Request, candidates: Candidates) -> Array:
+    """Output tokens/s per GPU of the cluster (idle GPUs count)."""
+    return candidates.request_rate * request.workload.osl / request.gpus
+
+
+def hourly_cost(side: Side) -> Array:
+    """USD per hour of the GPUs that a candidate uses."""
+    price = np.array([v.platform.system.gpu.cost_usd_per_hour for v in side.variants])
+    found = side.candidates
+    if side.mode == "agg":
+        return found.gpus * price[found.variant]
+    prefill = np.array([v.platform.system.gpu.cost_usd_per_hour for v in side.prefill_variants])
+    size = np.array([float(v.parallel.gpus) for v in side.prefill_variants])
+    before = found.prefill_workers * size[found.prefill_variant]
+    return before * prefill[found.prefill_variant] + (found.gpus - before) * price[found.variant]
+
+
+def cost_per_million(request: Request, side: Side) -> Array:
+    """USD per million output tokens."""
+    rate = side.candidates.request_rate * request.workload.osl
+    return hourly_cost(side) / (rate * 3600.0) * 1e6
+
+
+def excess(request: Request, candidates: Candidates) -> Array:
+    """By what factor the worst target is missed; at most 1 where all are met."""
+    sla = request.sla
+    return np.maximum.reduce(
+        [
+            candidates.ttft / sla.ttft,
+            np.nan_to_num(candidates.tpot) / sla.tpot,
+            latency(request, candidates) / sla.latency,
+        ]
+    )
+
+
+def meets(request: Request, side: Side) -> NDArray[np.bool_]:
+    """Which candidates meet every target."""
+    return excess(request, side.candidates) <= 1.0
+
+
+def scores(request: Request, side: Side) -> Array:
+    """What the objective ranks by, higher is better."""
+    if request.objective == "latency":
+        return -latency(request, side.candidates)
+    if request.objective == "cost":
+        return -cost_per_million(request, side)
+    return output_rate(request, side.candidates)
+
+
+def _ranked(request: Request, side: Side, keep: int, met: bool) -> list[Found]:
+    """Best candidate of each pair of layouts; the closest to the targets where none meets."""
+    found = side.candidates
+    over = excess(request, found)
+    score = scores(request, side)
+    eligible = np.flatnonzero(over <= 1.0) if met else np.arange(len(found))
+    worth = score[eligible] if met else -over[eligible]
+    # Ties go to fewer GPUs in use, then to the smaller worker, then to the lower latency.
+    order = eligible[np.lexsort((found.ttft[eligible], found.gpus[eligible], -worth))]
+    kept: dict[tuple[int, int], int] = {}
+    for place in order:
+        key = (int(found.variant[place]), int(found.prefill_variant[place]))
+        kept.setdefault(key, int(place))
+        if len(kept) == keep:
+            break
+    return [Found(side, place) for place in kept.values()]
+
+
+def _worth(request: Request, found: Found, met: bool) -> float:
+    if met:
+        return float(scores(request, found.side)[found.place])
+    return -float(excess(request, found.side.candidates)[found.place])
+
+
+def frontier(request: Request, side: Side) -> Index:
+    """Pareto front of a side: output tokens/s/GPU against tokens/s/user, within the TTFT target.
+
+    Where no candidate is within it, the front is over all.
+    """
+    found = side.candidates
+    inside = np.flatnonzero(found.ttft <= request.sla.ttft)
+    if not len(inside):
+        inside = np.arange(len(found))
+    with np.errstate(divide="ignore"):
+        speed = 1.0 / found.tpot[inside]
+    known = ~np.isnan(speed)
+    inside, speed = inside[known], speed[known]
+    return inside[pareto(speed, output_rate(request, found)[inside])]
+
+
+def _does_not_fit(request: Request, misfits: list[Misfit]) -> UserError:
+    """Say how many GPUs the model needs: the smallest power of two on which it fits."""
+    name = request.specs[0].name
+    platform, gpus = request.platforms[0], request.gpus
+    for more in (2**power for power in range(1, 11)):
+        if more <= gpus:
+            continue
+        workers, _ = aggregated_workers(
+            platform, list(request.specs), more, request.workload, request.kv_dtype
+        )
+        if len(workers.points):
+            return UserError(
+                f"{name} does not fit on {gpus} x {platform.system.name}: "
+                f"it needs at least {more} GPUs (weights, cache of one request of "
+                f"{request.workload.isl} + {request.workload.osl} tokens, and activations)"
+            )
+    if not misfits:
+        return UserError(
+            f"{name} has no layout on {gpus} x {platform.system.name} that "
+            f"{platform.traits.title} can run"
+        )
+    best = min(misfits, key=lambda misfit: misfit.needed / misfit.available)
+    return UserError(
+        f"{name} does not fit on {gpus} x {platform.system.name}: layout {best.parallel} needs "
+        f"{best.needed / 2**30:.0f} GiB per GPU of {best.available / 2**30:.0f} GiB"
+    )

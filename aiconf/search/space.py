@@ -1,0 +1,70 @@
+"""The space: every parallel layout that a model, an engine and a number of GPUs allow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiconf.engine.engine import Platform
+from aiconf.model.layout import layout_problem
+from aiconf.model.spec import ModelSpec
+from aiconf.parallel import Parallel
+
+Array = NDArray[np.float64]
+
+
+def _divisors(number: int) -> list[int]:
+    return [d for d in range(1, number + 1) if number % d == 0]
+
+
+def _group_sizes(platform: Platform, most: int) -> Iterator[int]:
+    """Ranks of one stage: powers of two, whole nodes, and whole NVLink domains."""
+    system = platform.system
+    domain = system.nvlink_domain
+    sizes = {2**power for power in range(most.bit_length())}
+    sizes |= {nodes * system.gpus_per_node for nodes in _divisors(domain // system.gpus_per_node)}
+    sizes |= {domain * 2**power for power in range(4)}
+    yield from sorted(size for size in sizes if size <= most)
+
+
+def layouts(platform: Platform, spec: ModelSpec, gpus: int) -> list[Parallel]:
+    """Every legal layout of one worker on at most ``gpus`` GPUs, smallest first.
+
+    TP stays inside an NVLink domain (across domains every layer would wait for the network);
+    PP, DP and EP may span domains. PP is 1, 2, 4 or 8.
+    """
+    found = []
+    domain = platform.system.nvlink_domain
+    for stage in _group_sizes(platform, gpus):
+        for pp in (1, 2, 4, 8):
+            if stage * pp > gpus:
+                break
+            for tp in _divisors(stage):
+                dp = stage // tp
+                if tp > domain or (dp > 1 and not spec.is_moe):
+                    continue
+                for ep in _divisors(stage) if spec.is_moe else [1]:
+                    parallel = Parallel(tp, pp, dp, ep)
+                    if platform.traits.allows(parallel, moe=spec.is_moe):
+                        continue
+                    if layout_problem(spec, parallel) is None:
+                        found.append(parallel)
+    return sorted(set(found), key=lambda p: (p.gpus, p))
+
+
+def concurrencies(most: float) -> Array:
+    """Requests in flight per attention rank that are tried: all up to 16, then 12 per octave."""
+    if most < 1:
+        return np.zeros(0)
+    dense = np.arange(1.0, 17.0)
+    sparse = np.round(2.0 ** np.arange(4.0, np.log2(max(most, 16.0)) + 1 / 12, 1 / 12))
+    every = np.unique(np.concatenate([dense, sparse, [np.floor(most)]]))
+    return every[every <= most]
+
+
+def token_budgets(platform: Platform) -> list[int]:
+    """Token budgets that are tried: the engine's default, a quarter and twice of it."""
+    default = platform.token_budget()
+    return [default // 4, default, default * 2]

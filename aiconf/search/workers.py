@@ -1,0 +1,234 @@
+"""Every worker at every operating point, as columns of equally long arrays."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiconf.engine.batch import Batch
+from aiconf.engine.engine import Platform
+from aiconf.model.spec import ModelSpec
+from aiconf.parallel import Parallel
+from aiconf.search.space import concurrencies, layouts, token_budgets
+from aiconf.serving.aggregated import aggregated
+from aiconf.serving.point import Points
+from aiconf.serving.prompt import PromptTime
+from aiconf.workload import Workload
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One checkpoint under one layout on one platform."""
+
+    platform: Platform
+    spec: ModelSpec
+    parallel: Parallel
+    kv_dtype: str
+    kv_bytes: float  # of one prompt on the GPU that holds most of it
+
+
+@dataclass(frozen=True)
+class Aggregated:
+    """Points of every variant; ``variant`` is the index of each point's variant."""
+
+    variants: list[Variant]
+    variant: NDArray[np.intp]
+    points: Points
+
+
+@dataclass(frozen=True)
+class Prefill:
+    """Prefill workers: ``batch`` prompts per attention rank at once take ``seconds``.
+
+    rate: prompts/s of the worker when it never idles.
+    """
+
+    variants: list[Variant]
+    variant: NDArray[np.intp]
+    gpus: Array
+    batch: Array
+    token_budget: Array
+    seconds: Array
+    rate: Array
+
+
+@dataclass(frozen=True)
+class Decode:
+    """Decode workers with ``batch`` running sequences per attention rank.
+
+    rate: requests/s of the worker.
+    """
+
+    variants: list[Variant]
+    variant: NDArray[np.intp]
+    gpus: Array
+    batch: Array
+    tpot: Array
+    rate: Array
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """The layout that came closest to fitting: bytes needed and bytes there, per GPU."""
+
+    parallel: Parallel
+    needed: float
+    available: float
+
+
+def _lanes(parallel: Parallel) -> int:
+    """Batches in flight at once: attention ranks times pipeline stages."""
+    return parallel.dp * parallel.pp
+
+
+def _variant(platform: Platform, spec: ModelSpec, parallel: Parallel, kv: str | None,
+             isl: int) -> Variant:  # fmt: skip
+    kv_dtype = kv or spec.quantization.kv
+    room = platform.capacity(
+        spec, parallel, token_budget=platform.token_budget(), max_sequences=1, kv_dtype=kv_dtype
+    )
+    return Variant(platform, spec, parallel, kv_dtype, float(room.sequence_bytes(isl)))
+
+
+def aggregated_workers(
+    platform: Platform, specs: list[ModelSpec], gpus: int, workload: Workload, kv: str | None
+) -> tuple[Aggregated, list[Misfit]]:
+    """Every aggregated worker of at most ``gpus`` GPUs at every concurrency and token budget."""
+    variants, owner, parts, misfits = [], [], [], []
+    for spec in specs:
+        for parallel in layouts(platform, spec, gpus):
+            variant = _variant(platform, spec, parallel, kv, workload.isl)
+            columns = _operating(variant, workload)
+            if columns is None:
+                misfits.append(_misfit(variant, workload))
+                continue
+            concurrency, budget = columns
+            step = platform.step(spec, parallel, variant.kv_dtype)
+            parts.append(aggregated(step, workload, concurrency, budget))
+            owner.append(np.full(len(concurrency), len(variants)))
+            variants.append(variant)
+    return Aggregated(variants, _joined(owner).astype(np.intp), _join_points(parts)), misfits
+
+
+def _operating(variant: Variant, workload: Workload) -> tuple[Array, Array] | None:
+    """Concurrency (whole worker) and token budget of each point that fits in memory."""
+    lanes, per_rank = _lanes(variant.parallel), variant.parallel.dp
+    found_c, found_b = [], []
+    for budget in token_budgets(variant.platform):
+        room = variant.platform.capacity(
+            variant.spec, variant.parallel, token_budget=budget,
+            max_sequences=variant.platform.traits.max_sequences(
+                variant.platform.system.gpu.memory_bytes, variant.platform.system.gpu.sm
+            ),
+            kv_dtype=variant.kv_dtype,
+        )  # fmt: skip
+        # One rank's cache is shared by the micro-batches of its pipeline.
+        most = room.sequences(workload.isl, workload.osl)
+        most = min(most, budget * variant.parallel.pp)
+        rank = concurrencies(most)
+        found_c.append(rank * per_rank)
+        found_b.append(np.full(len(rank), float(budget)))
+    del lanes
+    concurrency = np.concatenate(found_c)
+    return (concurrency, np.concatenate(found_b)) if len(concurrency) else None
+
+
+def _misfit(variant: Variant, workload: Workload) -> Misfit:
+    budget = token_budgets(variant.platform)[0]
+    room = variant.platform.capacity(
+        variant.spec, variant.parallel, token_budget=budget, max_sequences=1,
+        kv_dtype=variant.kv_dtype,
+    )  # fmt: skip
+    need = float(room.sequence_bytes(workload.isl + workload.osl))
+    return Misfit(variant.parallel, room.total - room.kv + need, room.total)
+
+
+def _joined(parts: list[Array]) -> Array:
+    return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def _join_points(parts: list[Points]) -> Points:
+    names = Points.__dataclass_fields__
+    return Points(**{name: _joined([getattr(part, name) for part in parts]) for name in names})
+
+
+def prefill_workers(
+    platform: Platform, specs: list[ModelSpec], gpus: int, workload: Workload, kv: str | None
+) -> Prefill:
+    """Every prefill worker: layouts by prompts at once (as many as the token budget takes)."""
+    variants, rows = [], []
+    for spec in specs:
+        for parallel in layouts(platform, spec, gpus):
+            variant = _variant(platform, spec, parallel, kv, workload.isl)
+            step = platform.step(spec, parallel, variant.kv_dtype)
+            batch, budgets = _prompt_batches(variant, workload)
+            if not len(batch):
+                continue
+            seconds = PromptTime(step, workload, budgets).seconds(batch)
+            rate = batch * parallel.dp / seconds * _overlap(parallel.pp, workload, budgets)
+            index = np.full(len(batch), float(len(variants)))
+            used = np.full(len(batch), float(parallel.gpus))
+            rows.append((index, used, batch, budgets, seconds, rate))
+            variants.append(variant)
+    columns = [_joined([row[i] for row in rows]) for i in range(6)]
+    return Prefill(variants, columns[0].astype(np.intp), *columns[1:])
+
+
+def _prompt_batches(variant: Variant, workload: Workload) -> tuple[Array, Array]:
+    """Prompts at once per rank, and token budgets: what the budget and the KV cache take."""
+    batches, budgets = [], []
+    for budget in token_budgets(variant.platform):
+        room = variant.platform.capacity(
+            variant.spec, variant.parallel, token_budget=budget, max_sequences=1,
+            kv_dtype=variant.kv_dtype,
+        )  # fmt: skip
+        held = int(room.kv / float(room.sequence_bytes(workload.isl + 1)))
+        most = min(max(budget // workload.new_tokens, 1), held)
+        if most >= 1:
+            batches.append(np.unique(np.round(np.geomspace(1.0, most, 5))))
+            budgets.append(np.full(len(batches[-1]), float(budget)))
+    return _joined(batches), _joined(budgets)
+
+
+def _overlap(pp: int, workload: Workload, budget: Array) -> Array:
+    """How many prompts a pipeline has in flight at once: its stages, less what chunks use.
+
+    ``PromptTime`` already overlaps the chunks of one prompt over the stages.
+    """
+    rounds = np.ceil(workload.new_tokens / budget)
+    return pp * (1.0 + (rounds - 1.0) / pp) / rounds
+
+
+def decode_workers(
+    platform: Platform, specs: list[ModelSpec], gpus: int, workload: Workload, kv: str | None
+) -> Decode:
+    """Every decode worker at every batch size that its KV cache holds."""
+    variants, rows = [], []
+    for spec in specs:
+        for parallel in layouts(platform, spec, gpus):
+            variant = _variant(platform, spec, parallel, kv, workload.isl)
+            budget = token_budgets(platform)[0]
+            traits, gpu = platform.traits, platform.system.gpu
+            room = platform.capacity(
+                spec, parallel, token_budget=budget,
+                max_sequences=traits.max_sequences(gpu.memory_bytes, gpu.sm),
+                kv_dtype=variant.kv_dtype,
+            )  # fmt: skip
+            batch = concurrencies(min(room.sequences(workload.isl, workload.osl), 4096.0))
+            if not len(batch):
+                continue
+            step = platform.step(spec, parallel, variant.kv_dtype)
+            lane = batch / parallel.pp
+            tpot = step.seconds(
+                Batch.of(decode=np.maximum(lane, 1.0), context=workload.mean_context)
+            )
+            rate = batch * parallel.dp / (tpot * max(workload.osl - 1, 1))
+            index = np.full(len(batch), float(len(variants)))
+            rows.append((index, np.full(len(batch), float(parallel.gpus)), batch, tpot, rate))
+            variants.append(variant)
+    columns = [_joined([row[i] for row in rows]) for i in range(5)]
+    return Decode(variants, columns[0].astype(np.intp), *columns[1:])

@@ -1,0 +1,219 @@
+"""Reading config.json: every family, quantisation schemes, and broken files."""
+
+import io
+import json
+import urllib.request
+from dataclasses import replace
+from urllib.error import HTTPError, URLError
+
+import pytest
+
+from aiconf.errors import UserError
+from aiconf.model import load_model
+from aiconf.model.checkpoint import read_config
+
+QWEN = {
+    "architectures": ["Qwen3ForCausalLM"],
+    "hidden_size": 5120,
+    "intermediate_size": 25600,
+    "num_hidden_layers": 64,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "vocab_size": 151936,
+    "max_position_embeddings": 40960,
+    "sliding_window": None,
+}
+FP8 = {"quant_method": "fp8", "weight_block_size": [128, 128]}
+DEEPSEEK = {
+    "architectures": ["DeepseekV3ForCausalLM"],
+    "hidden_size": 7168,
+    "intermediate_size": 18432,
+    "moe_intermediate_size": 2048,
+    "num_hidden_layers": 61,
+    "first_k_dense_replace": 3,
+    "num_attention_heads": 128,
+    "num_key_value_heads": 128,
+    "q_lora_rank": 1536,
+    "kv_lora_rank": 512,
+    "qk_nope_head_dim": 128,
+    "qk_rope_head_dim": 64,
+    "v_head_dim": 128,
+    "n_routed_experts": 256,
+    "n_shared_experts": 1,
+    "num_experts_per_tok": 8,
+    "topk_method": "noaux_tc",
+    "num_nextn_predict_layers": 1,
+    "vocab_size": 129280,
+    "max_position_embeddings": 163840,
+}
+OSS = {
+    "architectures": ["GptOssForCausalLM"],
+    "hidden_size": 2880,
+    "intermediate_size": 2880,
+    "num_hidden_layers": 36,
+    "num_attention_heads": 64,
+    "num_key_value_heads": 8,
+    "head_dim": 64,
+    "num_local_experts": 128,
+    "num_experts_per_tok": 4,
+    "sliding_window": 128,
+    "layer_types": ["sliding_attention", "full_attention"] * 18,
+    "attention_bias": True,
+    "vocab_size": 201088,
+    "max_position_embeddings": 131072,
+    "quantization_config": {
+        "quant_method": "mxfp4",
+        "modules_to_not_convert": ["model.layers.*.self_attn", "lm_head"],
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("figures", "embedded"),
+    [
+        (QWEN, "Qwen/Qwen3-32B"),
+        ({**QWEN, "quantization_config": FP8}, "Qwen/Qwen3-32B-FP8"),
+        ({**DEEPSEEK, "quantization_config": FP8}, "deepseek-ai/DeepSeek-V3"),
+        (OSS, "openai/gpt-oss-120b"),
+    ],
+)
+def test_same_as_embedded(figures, embedded):
+    assert read_config(figures, embedded) == replace(load_model(embedded), notes=())
+
+
+def modelopt(algorithm, excluded):
+    return {
+        "quantization": {
+            "quant_algo": algorithm,
+            "kv_cache_quant_algo": "FP8",
+            "exclude_modules": excluded,
+        }
+    }
+
+
+def folder(path, figures, beside=None):
+    path.mkdir(exist_ok=True)
+    (path / "config.json").write_text(json.dumps(figures))
+    if beside:
+        (path / "hf_quant_config.json").write_text(json.dumps(beside))
+    return path
+
+
+def test_folder_with_modelopt_file(tmp_path):
+    parts = ("q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj")
+    excluded = [f"model.layers.{i}.self_attn.{part}" for i in range(61) for part in parts]
+    path = folder(tmp_path / "mine", DEEPSEEK, modelopt("NVFP4", [*excluded, "lm_head"]))
+    spec = load_model(str(path))
+    assert spec.quantization == load_model("nvidia/DeepSeek-V3.1-NVFP4").quantization
+    assert (spec.name, spec.checkpoint) == ("mine", str(path))
+    assert load_model(str(path / "config.json")).layers == spec.layers
+
+
+def test_compressed_int4():
+    group = {"targets": ["Linear"], "weights": {"type": "int", "num_bits": 4, "group_size": 32}}
+    stated = {
+        "quant_method": "compressed-tensors",
+        "config_groups": {"group_0": group},
+        "ignore": ["lm_head", "re:.*self_attn.*", "re:.*shared_experts.*",
+                   r"re:.*mlp\.(gate|up|gate_up|down)_proj.*"],
+    }  # fmt: skip
+    found = read_config({**DEEPSEEK, "quantization_config": stated}).quantization
+    assert found == load_model("moonshotai/Kimi-K2.5").quantization
+
+
+@pytest.mark.parametrize(
+    ("stated", "expected"),
+    [
+        ({"quant_method": "fp8"}, "fp8"),
+        ({"quant_method": "awq", "bits": 4, "group_size": 128}, "int4"),
+        ({"quant_method": "gptq", "bits": 4, "group_size": 64}, "int4"),
+        ({"quant_method": "modelopt", "quant_algo": "NVFP4", "ignore": ["lm_head"]}, "nvfp4"),
+    ],
+)
+def test_schemes(stated, expected):
+    found = read_config({**QWEN, "quantization_config": stated}).quantization
+    assert (found.attention, found.dense, found.lm_head) == (expected, expected, "bf16")
+
+
+def without(figures, key):
+    return {name: value for name, value in figures.items() if name != key}
+
+
+@pytest.mark.parametrize(
+    ("figures", "message"),
+    [
+        (without(QWEN, "hidden_size"), "'hidden_size' is missing"),
+        (without(QWEN, "architectures"), "'architectures' is missing"),
+        ({**QWEN, "architectures": ["GlmMoeDsaForCausalLM"]}, "known are LlamaForCausalLM"),
+        ({**QWEN, "num_hidden_layers": "many"}, "must be a whole number"),
+        ({**QWEN, "num_key_value_heads": 7}, "not a multiple"),
+        ({**without(QWEN, "head_dim"), "hidden_size": 5000}, "head_dim is missing"),
+        ({**QWEN, "quantization_config": {"quant_method": "magic"}}, "known are fp8"),
+        (without(DEEPSEEK, "num_experts_per_tok"), "'num_experts_per_tok' is missing"),
+        ({**DEEPSEEK, "num_experts_per_tok": 300}, "exceeds the 256 experts"),
+        ({**DEEPSEEK, "first_k_dense_replace": 99}, "exceed num_hidden_layers"),
+        ({**OSS, "layer_types": ["full_attention"]}, "1 entries for 36 layers"),
+    ],
+)
+def test_refusals(tmp_path, figures, message):
+    path = folder(tmp_path / "broken", figures)
+    with pytest.raises(UserError) as caught:
+        read_config(path)
+    text = str(caught.value)
+    assert message in text
+    assert "config.json" in text
+    assert "\n" not in text
+
+
+def test_bad_json(tmp_path):
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(UserError, match="not JSON"):
+        read_config(tmp_path)
+
+
+class _Hub:
+    """Stands in for urlopen: answers from a dict of URL endings."""
+
+    def __init__(self, answers):
+        self.answers = answers
+
+    def __call__(self, url, timeout):
+        assert timeout <= 3
+        for ending, answer in self.answers.items():
+            if url.endswith(ending):
+                return io.StringIO(json.dumps(answer))
+        raise HTTPError(url, 404, "not found", {}, None)
+
+
+@pytest.fixture
+def online(monkeypatch, tmp_path):
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    return lambda answers: monkeypatch.setattr(urllib.request, "urlopen", _Hub(answers))
+
+
+def test_hub(online):
+    online({"acme/Thing/resolve/main/config.json": QWEN})
+    spec = load_model("acme/Thing")
+    assert (spec.checkpoint, spec.name) == ("acme/Thing", "Thing")
+    with pytest.raises(UserError, match=r"no config\.json"):
+        load_model("acme/Other")
+
+
+def test_no_network(online, monkeypatch):
+    def down(url, timeout):
+        raise URLError("no route")
+
+    monkeypatch.setattr(urllib.request, "urlopen", down)
+    with pytest.raises(UserError, match="no network"):
+        load_model("acme/Thing")
+
+
+def test_hub_cache(tmp_path, monkeypatch):
+    snapshot = tmp_path / "models--acme--Thing" / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    folder(snapshot, QWEN)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert load_model("acme/Thing").layers == load_model("Qwen3-32B").layers

@@ -1,0 +1,80 @@
+"""Parameter counts and checkpoint sizes against the published figures."""
+
+import pytest
+
+from aiconf.errors import UserError
+from aiconf.model import load_model
+from aiconf.model.embedded import family_file
+from aiconf.model.memory import active_parameters, checkpoint_bytes, parameters
+from aiconf.resources import data_dir
+
+FILES = sorted(data_dir("models").glob("*.yaml"))
+
+# From model cards and reports; the files' own figures are not used here.
+PUBLISHED = {
+    "Llama-3.1-8B": (8.03, None),
+    "Llama-3.1-70B": (70.55, None),
+    "Llama-3.1-405B": (405.85, None),
+    "Qwen3-32B": (32.76, None),
+    "Qwen3-235B-A22B": (235.09, 22.2),
+    "DeepSeek-V3": (671.0, 37.5),
+    "gpt-oss-120b": (116.83, 5.13),
+    "gpt-oss-20b": (20.91, 3.61),
+    "Kimi-K2": (1026.4, 32.86),
+    "Mixtral-8x7B": (46.70, 12.9),
+    "MiniMax-M2": (228.7, None),
+    "GLM-4.5": (355.0, 32.0),
+    "GLM-4.5-Air": (106.0, None),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_parameters(name):
+    total, active = PUBLISHED[name]
+    spec = load_model(name)
+    assert parameters(spec) / 1e9 == pytest.approx(total, rel=0.01)
+    if active:
+        # Reports differ in whether they count the input embedding.
+        found = active_parameters(spec)
+        counted = (found, found + spec.vocab * spec.hidden)
+        assert min(abs(value / 1e9 / active - 1) for value in counted) < 0.03
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_file(path):
+    family = family_file(path)
+    assert path.stem == family["name"].lower()
+    spec = load_model(family["name"])
+    assert spec.checkpoint == family["checkpoints"][0]["id"]
+    assert parameters(spec) == pytest.approx(family["parameters"], rel=0.01)
+    for checkpoint in family["checkpoints"]:
+        loaded = load_model(checkpoint["id"])
+        assert loaded.checkpoint == checkpoint["id"]
+        if checkpoint["bytes"]:
+            assert checkpoint_bytes(loaded) == pytest.approx(checkpoint["bytes"], rel=0.01)
+
+
+def test_broken_file(tmp_path):
+    text = FILES[0].read_text()
+    broken = tmp_path / "broken.yaml"
+    broken.write_text(text + "colour: green\n")
+    with pytest.raises(UserError, match=r"broken.yaml: colour"):
+        family_file(broken)
+    broken.write_text("{")
+    with pytest.raises(UserError, match="not YAML"):
+        family_file(broken)
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [  # total_size in model.safetensors.index.json
+        ("meta-llama/Llama-3.1-8B-Instruct", 16_060_522_496),
+        ("Qwen/Qwen3-32B", 65_524_246_528),
+        ("mistralai/Mixtral-8x7B-v0.1", 93_405_585_408),
+        ("openai/gpt-oss-20b", 13_761_264_768),
+        ("openai/gpt-oss-120b", 65_248_815_744),
+        ("deepseek-ai/DeepSeek-V3", 688_586_727_753),
+    ],
+)
+def test_checkpoint_size(name, size):
+    assert checkpoint_bytes(load_model(name)) == pytest.approx(size, rel=0.001)
