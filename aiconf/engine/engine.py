@@ -29,7 +29,8 @@ class Platform:
         """Join ``system`` and ``traits`` with the tables of ``reader``."""
         order = partial(_kernel_order, traits, system.gpu.sm)
         version = reader.version(system.name, traits.name) or traits.version
-        return cls(system, traits, Tables(reader, system, traits.name, order), version)
+        tables = Tables(reader, system, traits.name, order, traits.lenders)
+        return cls(system, traits, tables, version)
 
     def step(self, spec: ModelSpec, parallel: Parallel, kv_dtype: str) -> StepModel:
         """Step model of a layout, built once."""

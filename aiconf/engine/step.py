@@ -33,7 +33,7 @@ from aiconf.perf.exchange import Exchange, exchange_seconds, measured_kernels
 from aiconf.perf.gemm import gemm_seconds
 from aiconf.perf.memory import memory_seconds
 from aiconf.perf.moe import Experts, moe_seconds
-from aiconf.perf.origin import Origin
+from aiconf.perf.origin import Origin, Origins, unmeasured
 from aiconf.perf.tables import Tables
 
 PARTS = ("gemm", "attention", "moe", "communication", "memory", "overhead")
@@ -64,8 +64,9 @@ class _Curves:
         self.values = np.zeros((len(PARTS), len(Origin), len(_TOKENS)))
         self.total: Array = np.zeros(len(_TOKENS))
 
-    def add(self, part: str, seconds: Array, origin: Origin) -> None:
-        self.values[_PART[part], origin] += seconds
+    def add(self, part: str, seconds: Array, origin: Origins) -> None:
+        for kind in Origin:
+            self.values[_PART[part], kind] += np.where(origin == kind, seconds, 0.0)
 
     def close(self) -> None:
         """Sum up for ``total_at`` once nothing more is added."""
@@ -111,20 +112,19 @@ class StepModel:
 
     def seconds(self, batch: Batch) -> Array:
         """Seconds of each iteration of ``batch``: every rank, all layers, one pass."""
-        attention = np.zeros((len(Origin), len(batch)))
-        self._attention.add(attention, batch)
         rank, group, sampled = self._tokens(batch)
-        total = attention.sum(axis=0) + self._host(sampled)
+        total = self._attention.seconds(batch)
         for curves, tokens in zip(self._all, (rank, group, sampled), strict=True):
             total += curves.total_at(tokens)
-        return total
+        return total + self._host(sampled, total)
 
     def time(self, batch: Batch) -> StepTime:
         """Seconds of each iteration with its parts and their origin."""
         rank, group, sampled = self._tokens(batch)
         total = self._rank.at(rank) + self._group.at(group) + self._sampled.at(sampled)
         self._attention.add(total[_PART["attention"]], batch)
-        total[_PART["overhead"], Origin.INTERPOLATED] += self._host(sampled)
+        gpu = total.sum(axis=(0, 1))
+        total[_PART["overhead"], Origin.INTERPOLATED] += self._host(sampled, gpu)
         return StepTime(total.sum(axis=(0, 1)), total.sum(axis=1), total.sum(axis=0))
 
     def _tokens(self, batch: Batch) -> tuple[Array, Array, Array]:
@@ -142,11 +142,12 @@ class StepModel:
         inside = (batch.prefill_tokens == 0) & (batch.decode > 0) & (place < len(sizes))
         return np.where(inside, sizes[np.minimum(place, len(sizes) - 1)], batch.decode)
 
-    def _host(self, running: Array) -> Array:
+    def _host(self, running: Array, gpu: Array) -> Array:
+        """Host time that the GPU waits for: all of it, or what exceeds the GPU's own time."""
         host = self.traits.host
-        return np.where(
-            running > 0, host.seconds_per_iteration + host.seconds_per_sequence * running, 0.0
-        )
+        busy = host.seconds_per_iteration + host.seconds_per_sequence * running
+        hidden = gpu if self.traits.asynchronous(self.parallel) else 0.0
+        return np.where(running > 0, np.maximum(busy - hidden, 0.0), 0.0)
 
     def _add(self, operator: Operator) -> None:
         """Sum one operator's curve over its layers."""
@@ -160,6 +161,8 @@ class StepModel:
             time, origin = memory_seconds(tables, moved)
             self._rank.add("memory", time * operator.count * operator.launches, origin)
         elif isinstance(operator, Quantize):
+            if operator.after in self.traits.fused_quantization:
+                return  # it shares the kernel, and the bytes, of what comes before
             time, origin = memory_seconds(tables, 3.0 * operator.k * tokens)
             self._rank.add("memory", time * operator.count, origin)
         elif isinstance(operator, Moe):
@@ -186,7 +189,7 @@ class StepModel:
             time = send_seconds(
                 tables.system, operator.bytes_per_token * tokens, crosses_domain=crosses
             )
-            self._rank.add("communication", time * (self.parallel.pp - 1), Origin.FALLBACK)
+            self._rank.add("communication", time * (self.parallel.pp - 1), unmeasured(time))
 
     def _add_collective(self, operator: Collective) -> None:
         moved = operator.bytes_per_token * _TOKENS

@@ -226,6 +226,9 @@ class Communication:
     all_to_all_flags: Mapping[AllToAll, str]
 
 
+Producer = Literal["norm", "attention", "activation"]
+
+
 @dataclass(frozen=True)
 class Host:
     """CPU time of the engine loop: per iteration, per running sequence; 0 where unknown."""

@@ -23,6 +23,7 @@ from aiconf.engine.trait_schema import (
     KvCache,
     Layouts,
     Memory,
+    Producer,
     Scheduler,
     Tier,
 )
@@ -36,7 +37,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Traits:
-    """One engine version's defaults and rules. ``sources``: fact -> where it was read."""
+    """One engine version's defaults and rules. ``sources``: fact -> where it was read.
+
+    kernels: choice -> sm -> kernels of a table that holds several, the default first.
+    lenders: choice -> backend whose table of the same kernel stands in for an unusable own one.
+    fused_quantization: producers of activations that quantise them in the same kernel.
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
     name: str
@@ -51,6 +57,8 @@ class Traits:
     communication: Communication
     host: Host
     kernels: Mapping[str, Mapping[int, tuple[str, ...]]]
+    lenders: Mapping[str, str]
+    fused_quantization: tuple[Producer, ...]
     sources: Mapping[str, str]
     notes: tuple[str, ...]
 

@@ -12,6 +12,7 @@ from aiconf.model.operation import (
     GqaAttention,
     MlaAttention,
     Operator,
+    Producer,
     Quantize,
 )
 from aiconf.model.shard import rank_heads, rank_kv_heads
@@ -22,10 +23,10 @@ BF16 = 2.0  # bytes of an activation
 _QUANTISED_INPUT = ("fp8", "fp8_block", "int8", "nvfp4")
 
 
-def quantize(k: int, dtype: Precision, count: int) -> Iterator[Quantize]:
+def quantize(k: int, dtype: Precision, count: int, after: Producer) -> Iterator[Quantize]:
     """Yield the quantisation of a product's input, where its precision needs one."""
     if dtype in _QUANTISED_INPUT:
-        yield Quantize(k, dtype, count)
+        yield Quantize(k, dtype, count, after)
 
 
 def attention_operators(
@@ -44,7 +45,7 @@ def _gqa(spec: ModelSpec, attention: Attention, tp: int, count: int) -> Iterator
     heads, kv_heads = rank_heads(attention, tp), rank_kv_heads(attention, tp)
     dim, dtypes = attention.head_dim, spec.quantization
     query = heads * (2 if attention.output_gate else 1)
-    yield from quantize(spec.hidden, dtypes.attention, count)
+    yield from quantize(spec.hidden, dtypes.attention, count, "norm")
     yield Gemm(
         (query + 2 * kv_heads) * dim, spec.hidden, dtypes.attention, count, "all", "attention"
     )
@@ -55,7 +56,7 @@ def _gqa(spec: ModelSpec, attention: Attention, tp: int, count: int) -> Iterator
     cache = 2.0 if dtypes.kv == "bf16" else 1.0
     yield Elementwise(2 * kv_heads * dim * (BF16 + cache), 1, count, "kv_write")
     yield GqaAttention(heads, kv_heads, dim, attention.window, count, attention.sinks)
-    yield from quantize(heads * dim, dtypes.attention_output, count)
+    yield from quantize(heads * dim, dtypes.attention_output, count, "attention")
     yield Gemm(
         spec.hidden,
         heads * attention.v_head_dim,
@@ -72,7 +73,8 @@ def _mla(spec: ModelSpec, attention: Attention, tp: int, count: int) -> Iterator
     projections = _mla_projections(spec.hidden, attention, heads, dtypes, count)
     for gemm in projections:
         if gemm.tokens == "all":  # kv_b is quantised with its own kernel inside the module
-            yield from quantize(gemm.k, gemm.dtype, count)
+            last = gemm.n == spec.hidden and gemm.k == heads * attention.v_head_dim
+            yield from quantize(gemm.k, gemm.dtype, count, "attention" if last else "norm")
     normed = 2 * (attention.q_lora_rank + attention.kv_lora_rank) * BF16
     yield Elementwise(normed, 2, count, "latent_norm")
     yield Elementwise(2 * (heads + 1) * attention.qk_rope_head_dim * BF16, 1, count, "rope")

@@ -35,10 +35,10 @@ def ffn_operators(
 
 def _gated(hidden: int, width: int, dtype: Precision, count: int, part: Part) -> Iterator[Operator]:
     """Gate and up fused in one product, silu(gate) * up, down."""
-    yield from quantize(hidden, dtype, count)
+    yield from quantize(hidden, dtype, count, "norm")
     yield Gemm(2 * width, hidden, dtype, count, "all", part)
     yield Elementwise(3 * width * BF16, 1, count, "activation")
-    yield from quantize(width, dtype, count)
+    yield from quantize(width, dtype, count, "activation")
     yield Gemm(hidden, width, dtype, count, "all", part)
 
 

@@ -15,6 +15,7 @@ from aiconf.model.spec import Precision
 
 Tokens = Literal["all", "prefill", "decode", "sampled"]
 Part = Literal["attention", "dense", "shared", "router", "lm_head"]
+Producer = Literal["norm", "attention", "activation"]
 Where = Literal["embedding", "attention", "ffn", "moe", "lm_head"]
 
 
@@ -113,11 +114,15 @@ class Elementwise:
 
 @dataclass(frozen=True)
 class Quantize:
-    """Quantisation of the ``k`` activations of a token before a product of precision ``dtype``."""
+    """Quantisation of the ``k`` activations of a token before a product of precision ``dtype``.
+
+    after: the kernel that produces them, which some engines fuse the quantisation into.
+    """
 
     k: int
     dtype: Precision
     count: int
+    after: Producer
     tokens: Tokens = "all"
 
 

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from aiconf.perf.light import CACHE_BYTES, Array, roofline
-from aiconf.perf.origin import Origin
+from aiconf.perf.origin import Origin, Origins, reached, unmeasured
 from aiconf.perf.surface import Surface
-from aiconf.perf.tables import Columns, Tables
+from aiconf.perf.tables import Columns, Tables, distinct_shapes
 from aiconf.system.spec import Gpu
 
 
@@ -52,15 +52,14 @@ def prefill_light(gpu: Gpu, shape: Heads, batch: Array, length: Array) -> Array:
 
 def _nearest_heads(rows: Columns, shape: Heads) -> tuple[Heads, NDArray[np.bool_]]:
     """Pick the measured head shape nearest to ``shape``; return it and its rows."""
-    keys = np.stack([rows["head_dim"], rows["window"], rows["heads"], rows["kv_heads"]], axis=1)
-    unique = np.unique(keys, axis=0).astype(np.float64)
+    unique, place = distinct_shapes(rows, ("head_dim", "window", "heads", "kv_heads"))
     window = shape.window or 0
     far = 8.0 * np.abs(np.log2(unique[:, 0] / shape.head_dim))
     far += np.where(unique[:, 1] == window, 0.0, np.where(unique[:, 1] == 0, 4.0, 9.0))
     far += np.abs(np.log2(unique[:, 3] / shape.kv_heads))
     far += np.abs(np.log2(unique[:, 2] / unique[:, 3] / (shape.heads / shape.kv_heads)))
     best = unique[int(np.argmin(far))].astype(np.int64)
-    mask = (keys == best).all(axis=1)
+    mask = place == int(np.argmin(far))
     found = Heads(
         int(best[2]), int(best[3]), int(best[0]), int(best[1]) or None, shape.kv_dtype
     )
@@ -69,7 +68,7 @@ def _nearest_heads(rows: Columns, shape: Heads) -> tuple[Heads, NDArray[np.bool_
 
 @dataclass(frozen=True)
 class _Kernel:
-    """A measured surface and the shape it was measured for."""
+    """A measured surface (None: nothing was measured) and where its efficiency came from."""
 
     surface: Surface | None
     origin: Origin
@@ -94,8 +93,18 @@ def _build(tables: Tables, phase: str, shape: Heads) -> _Kernel:
         return _Kernel(None, Origin.FALLBACK)
     found, mask = _nearest_heads(rows, shape)
     gpu = tables.system.gpu
+    # An fp8 cache is attended to in fp8 where the backend has such a kernel.
+    arithmetic = rows["dtype"][mask] == "fp8"
+    if shape.kv_dtype == "fp8" and arithmetic.any():
+        mask[mask] = arithmetic
+    elif not arithmetic.all():
+        mask[mask] = ~arithmetic
+    square = 2 if phase == "prefill" and not found.window else 1
     measured = Surface.fit(
-        (rows["batch"][mask], rows[axis][mask]), rows["seconds"][mask], partial(light, gpu, found)
+        (rows["batch"][mask], rows[axis][mask]),
+        rows["seconds"][mask],
+        partial(light, gpu, found),
+        (1, square),
     )
     # The efficiency is that of the shape found; the work is that of the shape asked for.
     surface = measured.serving(partial(light, gpu, shape))
@@ -104,20 +113,30 @@ def _build(tables: Tables, phase: str, shape: Heads) -> _Kernel:
     return _Kernel(surface, Origin.MEASURED if found == shape else Origin.INTERPOLATED)
 
 
-def decode_seconds(
-    tables: Tables, shape: Heads, batch: ArrayLike, past: ArrayLike
-) -> tuple[Array, Origin]:
+def decode_seconds(tables: Tables, shape: Heads, batch: ArrayLike, past: ArrayLike) -> Array:
     """Decode attention of ``batch`` sequences with ``past`` cached tokens each (one layer)."""
     kernel = _kernel(tables, "decode", shape)
-    b, p = np.asarray(batch, dtype=np.float64), np.asarray(past, dtype=np.float64)
+    b = np.maximum(np.asarray(batch, dtype=np.float64), 1.0)
+    p = np.maximum(np.asarray(past, dtype=np.float64), 1.0)
     if kernel.surface is None:
-        return decode_light(tables.system.gpu, shape, b, p), kernel.origin
-    return kernel.surface.seconds(np.maximum(b, 1.0), np.maximum(p, 1.0)), kernel.origin
+        return decode_light(tables.system.gpu, shape, b, p)
+    return kernel.surface.seconds(b, p)
+
+
+def attention_origin(
+    tables: Tables, phase: str, shape: Heads, batch: ArrayLike, length: ArrayLike
+) -> Origins:
+    """Origin of each point of ``decode_seconds`` (phase "decode") or ``prefill_seconds``."""
+    kernel = _kernel(tables, phase, shape)
+    b = np.maximum(np.asarray(batch, dtype=np.float64), 1.0)
+    if kernel.surface is None:
+        return unmeasured(b)
+    return reached(kernel.surface, kernel.origin, b, np.maximum(length, 1.0))
 
 
 def prefill_seconds(
     tables: Tables, shape: Heads, sequences: ArrayLike, chunk: ArrayLike, past: ArrayLike
-) -> tuple[Array, Origin]:
+) -> Array:
     """Prefill attention of ``sequences`` chunks of ``chunk`` tokens behind ``past`` (one layer)."""
     kernel = _kernel(tables, "prefill", shape)
     n, q, p = (np.asarray(a, dtype=np.float64) for a in (sequences, chunk, past))
@@ -126,6 +145,6 @@ def prefill_seconds(
     keys = n * p * 2.0 * shape.kv_heads * shape.head_dim * CACHE_BYTES[shape.kv_dtype]
     gpu = tables.system.gpu
     if kernel.surface is None:
-        return prefill_light(gpu, shape, n, whole) + keys / gpu.memory_bandwidth, kernel.origin
+        return prefill_light(gpu, shape, n, whole) + keys / gpu.memory_bandwidth
     time = kernel.surface.seconds(np.maximum(n, 1.0), whole)
-    return np.maximum(time, keys / gpu.memory_bandwidth), kernel.origin
+    return np.maximum(time, keys / gpu.memory_bandwidth)

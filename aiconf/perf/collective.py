@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from aiconf.perf.light import Array
-from aiconf.perf.origin import Origin
+from aiconf.perf.origin import Origin, Origins, reached, unmeasured
 from aiconf.perf.surface import Surface
 from aiconf.perf.tables import Tables
 from aiconf.system.spec import System
@@ -53,31 +53,30 @@ def _surfaces(tables: Tables, source: str, op: str) -> list[_Ring]:
     return found
 
 
-def _domain_seconds(tables: Tables, op: str, ranks: int, moved: Array) -> tuple[Array, Origin]:
+def _domain_seconds(tables: Tables, op: str, ranks: int, moved: Array) -> tuple[Array, Origins]:
     """Inside one NVLink domain: the faster of the engine's own kernel and NCCL, as engines pick.
 
     Engines switch from their one- or two-shot kernels to NCCL where NCCL is the faster.
     """
-    best: Array | None = None
-    origin = Origin.FALLBACK
+    best, origin = np.full(moved.shape, np.inf), unmeasured(moved)
     for source in (tables.backend, ""):
         rings = _surfaces(tables, source, op)
         if not rings:
             continue
         ring = min(rings, key=lambda r: (abs(np.log2(r.ranks / ranks)), r.ranks))
         surface = ring.surface.serving(partial(link_light, tables.system, op, ranks))
-        time = surface.seconds(np.maximum(moved, 1.0))
-        best = time if best is None else np.minimum(best, time)
-        origin = min(origin, Origin.MEASURED if ring.ranks == ranks else Origin.FALLBACK)
-    if best is None:
-        light = link_light(tables.system, op, ranks, moved)
-        return light + tables.system.nvlink_latency, Origin.FALLBACK
-    return best, origin
+        size = np.maximum(moved, 1.0)
+        time = surface.seconds(size)
+        own = Origin.MEASURED if ring.ranks == ranks else Origin.FALLBACK
+        origin = np.where(time < best, reached(surface, own, size), origin)
+        best = np.minimum(best, time)
+    light = link_light(tables.system, op, ranks, moved) + tables.system.nvlink_latency
+    return np.where(np.isinf(best), light, best), origin
 
 
 def collective_seconds(
     tables: Tables, op: str, ranks: int, moved: ArrayLike
-) -> tuple[Array, Origin]:
+) -> tuple[Array, Origins]:
     """Time of one collective over ``ranks`` neighbouring GPUs, in seconds.
 
     Beyond one NVLink domain it is hierarchical (NCCL's tree of rails): the domain's own part,
@@ -85,7 +84,7 @@ def collective_seconds(
     """
     size = np.asarray(moved, dtype=np.float64)
     if ranks == 1:
-        return np.zeros(size.shape), Origin.MEASURED
+        return np.zeros(size.shape), np.zeros(size.shape, dtype=np.intp)
     system = tables.system
     inside = min(ranks, system.nvlink_domain)
     time, origin = _domain_seconds(tables, op, inside, size)
@@ -94,7 +93,8 @@ def collective_seconds(
     domains = -(-ranks // system.nvlink_domain)
     shard = size / inside * _PASSES[op] * (domains - 1) / domains
     hops = np.log2(domains) * _PASSES[op]
-    return time + shard / system.network_bandwidth + hops * system.network_latency, Origin.FALLBACK
+    network = shard / system.network_bandwidth + hops * system.network_latency
+    return time + network, unmeasured(size)
 
 
 def send_seconds(system: System, moved: ArrayLike, *, crosses_domain: bool) -> Array:

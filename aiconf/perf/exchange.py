@@ -15,9 +15,9 @@ from numpy.typing import ArrayLike
 
 from aiconf.perf.collective import collective_seconds
 from aiconf.perf.light import Array
-from aiconf.perf.origin import Origin
+from aiconf.perf.origin import Origin, Origins, reached, unmeasured
 from aiconf.perf.surface import Surface
-from aiconf.perf.tables import Tables
+from aiconf.perf.tables import Tables, distinct_shapes
 from aiconf.system.spec import System
 
 GATHER = "allgather_reducescatter"
@@ -63,12 +63,12 @@ def _surface(tables: Tables, kernel: str, phase: str, shape: Exchange) -> tuple[
     if rows is None:
         return None
     names = {"ep": shape.ranks, "hidden": shape.hidden, "topk": shape.topk, "experts": shape.experts}
-    keys = np.stack([rows[name] for name in names], axis=1)
-    unique = np.unique(keys, axis=0).astype(np.float64)
+    unique, place = distinct_shapes(rows, tuple(names))
     wanted = np.array(list(names.values()), dtype=np.float64)
     weight = np.array([1.0, 2.0, 1.0, 0.2])
-    best = unique[int(np.argmin(np.abs(np.log2(unique / wanted)) @ weight))].astype(np.int64)
-    mask = (keys == best).all(axis=1)
+    near = int(np.argmin(np.abs(np.log2(unique / wanted)) @ weight))
+    best = unique[near].astype(np.int64)
+    mask = place == near
     rows = {key: column[mask] for key, column in rows.items()}
     # Several numbers of SMs may have been tried: the engine's choice is the fastest; sort so
     # that it is the row that stays.
@@ -89,27 +89,28 @@ def _surface(tables: Tables, kernel: str, phase: str, shape: Exchange) -> tuple[
 
 def exchange_seconds(
     tables: Tables, kernel: str, shape: Exchange, tokens: ArrayLike
-) -> tuple[Array, Origin]:
+) -> tuple[Array, Origins]:
     """Dispatch and combine of one layer for ``tokens`` per rank, in seconds.
 
     kernel: a kernel of the ``moe_all_to_all`` tables, or ``GATHER``.
     """
     count = np.maximum(np.asarray(tokens, dtype=np.float64), 1.0)
     if shape.ranks == 1:
-        return np.zeros(count.shape), Origin.MEASURED
+        return np.zeros(count.shape), np.zeros(count.shape, dtype=np.intp)
     if kernel == GATHER:
         moved = count * shape.ranks * shape.hidden * 2.0
         gather, origin = collective_seconds(tables, "all_gather", shape.ranks, moved)
         scatter, other = collective_seconds(tables, "reduce_scatter", shape.ranks, moved)
-        return gather + scatter, max(origin, other)
+        return gather + scatter, np.maximum(origin, other)
     key = ("exchange", kernel, shape)
     if key not in tables.built:
         tables.built[key] = [_surface(tables, kernel, p, shape) for p in ("dispatch", "combine")]
-    total, worst = np.zeros(count.shape), Origin.MEASURED
+    total, worst = np.zeros(count.shape), np.zeros(count.shape, dtype=np.intp)
     for width, built in zip((1.0, 2.0), tables.built[key], strict=True):
         if built is None:
             light = exchange_light(tables.system, shape, width, count)
-            total, worst = total + light + tables.system.nvlink_latency, Origin.FALLBACK
+            total, worst = total + light + tables.system.nvlink_latency, unmeasured(count)
         else:
-            total, worst = total + built[0].seconds(count), max(worst, built[1])
+            total = total + built[0].seconds(count)
+            worst = np.maximum(worst, reached(built[0], built[1], count))
     return total, worst

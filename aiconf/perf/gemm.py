@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from aiconf.perf.light import FORMATS, Array, roofline
-from aiconf.perf.origin import Origin
-from aiconf.perf.surface import Surface
+from aiconf.perf.origin import Origin, Origins, reached, unmeasured
+from aiconf.perf.surface import Surface, fill_holes
 from aiconf.perf.tables import Tables
 from aiconf.system.spec import Gpu
 
@@ -21,57 +22,95 @@ _RELATED = {
     "int8": ("fp8", "bf16"),
     "int4": ("bf16",),
     "mxfp4": ("bf16",),
-    "mxfp4_fp8": ("fp8", "bf16"),
     "bf16": ("fp8",),
 }
 
 
-def gemm_light(gpu: Gpu, dtype: str, n: Array, k: Array, m: Array) -> Array:
+def gemm_light(gpu: Gpu, dtype: str, n: ArrayLike, k: ArrayLike, m: Array) -> Array:
     """Speed of light: 2 m n k FLOP; weights, input and bf16 output through memory once."""
     kind = FORMATS[dtype]
-    moved = n * k * kind.weight_bytes + m * k * kind.activation_bytes + m * n * 2.0
-    return roofline(gpu, kind.rate, 2.0 * m * n * k, moved)
+    columns, depth = np.asarray(n, dtype=np.float64), np.asarray(k, dtype=np.float64)
+    moved = columns * depth * kind.weight_bytes + m * depth * kind.activation_bytes
+    return roofline(gpu, kind.rate, 2.0 * m * columns * depth, moved + m * columns * 2.0)
 
 
-def _surface(tables: Tables, dtype: str) -> Surface | None:
+@dataclass(frozen=True)
+class _Grid:
+    """Efficiency of one precision over (n, k, m)."""
+
+    n: Array
+    k: Array
+    m: Array
+    ratio: Array
+    floor: float
+
+
+def _grid(tables: Tables, dtype: str) -> _Grid | None:
     key = ("gemm", dtype)
     if key not in tables.built:
-        rows = tables.read("gemm", f"gemm.{dtype}", dtype=dtype)
-        tables.built[key] = rows and Surface.fit(
-            (rows["n"], rows["k"], rows["m"]),
-            rows["seconds"],
-            partial(gemm_light, tables.system.gpu, dtype),
-        )
-    surface: Surface | None = tables.built[key]
-    return surface
+        tables.built[key] = _read_grid(tables, dtype)
+    grid: _Grid | None = tables.built[key]
+    return grid
+
+
+def _read_grid(tables: Tables, dtype: str) -> _Grid | None:
+    rows = tables.read("gemm", f"gemm.{dtype}", dtype=dtype)
+    if rows is None:
+        return None
+    axes, places = [], []
+    for name in ("n", "k", "m"):
+        axis, place = np.unique(rows[name], return_inverse=True)
+        axes.append(axis.astype(np.float64))
+        places.append(place.reshape(-1))
+    seconds = rows["seconds"].astype(np.float64)
+    floor = float(seconds.min())
+    light = gemm_light(tables.system.gpu, dtype, rows["n"], rows["k"], rows["m"].astype(float))
+    ratio = np.full([len(axis) for axis in axes], np.nan)
+    ratio[tuple(places)] = seconds / (floor + light)
+    return _Grid(*axes, fill_holes(ratio), floor)
+
+
+def _between(axis: Array, value: float) -> tuple[int, int, float]:
+    """Neighbours of ``value`` on a log2 axis and the weight of the upper one."""
+    held = float(np.clip(value, axis[0], axis[-1]))
+    low = int(np.clip(np.searchsorted(axis, held, side="right") - 1, 0, len(axis) - 2))
+    weight = np.log2(held / axis[low]) / np.log2(axis[low + 1] / axis[low])
+    return low, low + 1, float(weight)
+
+
+def _curve(tables: Tables, dtype: str, n: int, k: int) -> tuple[Surface | None, Origin]:
+    """Time along m for one weight shape; n and k interpolated in log2 of the efficiency."""
+    light = partial(gemm_light, tables.system.gpu, dtype, n, k)
+    for candidate in (dtype, *_RELATED[dtype]):
+        grid = _grid(tables, candidate)
+        if grid is None:
+            continue
+        n0, n1, right = _between(grid.n, n)
+        k0, k1, up = _between(grid.k, k)
+        ratio = (
+            (grid.ratio[n0, k0] * (1 - right) + grid.ratio[n1, k0] * right) * (1 - up)
+            + (grid.ratio[n0, k1] * (1 - right) + grid.ratio[n1, k1] * right) * up
+        )  # fmt: skip
+        exact = n in grid.n and k in grid.k
+        held = grid.n[0] <= n <= grid.n[-1] and grid.k[0] <= k <= grid.k[-1]
+        origin = Origin.MEASURED if exact else Origin.INTERPOLATED
+        if candidate != dtype or not held:
+            origin = Origin.FALLBACK
+        elif tables.borrowed(f"gemm.{dtype}"):
+            origin = Origin.INTERPOLATED
+        return Surface.of((grid.m,), ratio, grid.floor, light, (1,)), origin
+    return None, Origin.FALLBACK
 
 
 def gemm_seconds(
     tables: Tables, dtype: str, n: int, k: int, m: ArrayLike
-) -> tuple[Array, Origin]:
-    """Time of one product for an array of ``m`` (tokens), and where it came from."""
-    tokens = np.asarray(m, dtype=np.float64)
+) -> tuple[Array, Origins]:
+    """Time of one product for an array of ``m`` (tokens), and where each came from."""
+    tokens: NDArray[np.float64] = np.maximum(np.asarray(m, dtype=np.float64), 1.0)
     key = ("gemm", dtype, n, k)
     if key not in tables.built:
         tables.built[key] = _curve(tables, dtype, n, k)
-    axis, ratio, floor, origin = tables.built[key]
-    spread = np.interp(np.log2(np.maximum(tokens, 1.0)), axis, ratio)
-    light = gemm_light(tables.system.gpu, dtype, np.float64(n), np.float64(k), tokens)
-    return spread * (floor + light), origin
-
-
-def _curve(tables: Tables, dtype: str, n: int, k: int) -> tuple[Array, Array, float, Origin]:
-    """Ratio to light along log2(m) for one weight shape."""
-    surface = _surface(tables, dtype)
-    if surface is not None:
-        axis, ratio = surface.slice(n, k)
-        exact = n in surface.axes[0] and k in surface.axes[1]
-        held = surface.inside(n, k, axis[0]).all()
-        origin = Origin.MEASURED if exact else Origin.INTERPOLATED if held else Origin.FALLBACK
-        return np.log2(axis), ratio, surface.floor, origin
-    for other in _RELATED[dtype]:
-        surface = _surface(tables, other)
-        if surface is not None:
-            axis, ratio = surface.slice(n, k)
-            return np.log2(axis), ratio, surface.floor, Origin.FALLBACK
-    return np.zeros(1), np.ones(1), 0.0, Origin.FALLBACK
+    curve, origin = tables.built[key]
+    if curve is None:
+        return gemm_light(tables.system.gpu, dtype, n, k, tokens), unmeasured(tokens)
+    return curve.seconds(tokens), reached(curve, origin, tokens)

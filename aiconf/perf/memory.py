@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from aiconf.perf.light import Array
-from aiconf.perf.origin import Origin
+from aiconf.perf.origin import Origin, Origins, reached, unmeasured
 from aiconf.perf.surface import Surface
 from aiconf.perf.tables import Tables
 from aiconf.system.spec import Gpu
@@ -40,10 +40,10 @@ def _surface(tables: Tables) -> Surface | None:
     return surface
 
 
-def memory_seconds(tables: Tables, moved: ArrayLike) -> tuple[Array, Origin]:
+def memory_seconds(tables: Tables, moved: ArrayLike) -> tuple[Array, Origins]:
     """Time of one kernel that reads and writes ``moved`` bytes in all."""
     total = np.maximum(np.asarray(moved, dtype=np.float64), 1.0)
     surface = _surface(tables)
     if surface is None:
-        return _copy_light(tables.system.gpu, total), Origin.FALLBACK
-    return surface.seconds(total), Origin.INTERPOLATED
+        return _copy_light(tables.system.gpu, total), unmeasured(total)
+    return surface.seconds(total), reached(surface, Origin.INTERPOLATED, total)

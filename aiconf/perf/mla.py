@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from aiconf.perf.light import CACHE_BYTES, FORMATS, Array, peak, roofline
-from aiconf.perf.origin import Origin
+from aiconf.perf.origin import Origin, Origins, reached, unmeasured
 from aiconf.perf.surface import Surface
 from aiconf.perf.tables import Columns, Tables
 from aiconf.system.spec import Gpu
@@ -109,6 +109,7 @@ def _build(tables: Tables, phase: str, shape: Latent) -> MlaKernel:
             (kept["batch"][mask], kept[axis][mask]),
             kept["seconds"][mask],
             partial(light, gpu, measured_shape, whole),
+            (1, 2 if phase == "prefill" and not whole else 1),
         )
         surface = fit.serving(partial(light, gpu, shape, whole))
         origin = exact if near == shape.heads else max(exact, Origin.INTERPOLATED)
@@ -127,19 +128,19 @@ def mla_kernel(tables: Tables, phase: str, shape: Latent) -> MlaKernel:
 
 def mla_decode_seconds(
     tables: Tables, shape: Latent, batch: ArrayLike, past: ArrayLike
-) -> tuple[Array, MlaKernel]:
+) -> Array:
     """Decode of ``batch`` sequences with ``past`` cached tokens each (one layer), in seconds."""
     kernel = mla_kernel(tables, "decode", shape)
     b = np.maximum(np.asarray(batch, dtype=np.float64), 1.0)
     p = np.maximum(np.asarray(past, dtype=np.float64), 1.0)
     if kernel.surface is None:
-        return decode_light(tables.system.gpu, shape, False, b, p), kernel
-    return kernel.surface.seconds(b, p), kernel
+        return decode_light(tables.system.gpu, shape, False, b, p)
+    return kernel.surface.seconds(b, p)
 
 
 def mla_prefill_seconds(
     tables: Tables, shape: Latent, sequences: ArrayLike, chunk: ArrayLike, past: ArrayLike
-) -> tuple[Array, MlaKernel]:
+) -> Array:
     """Prefill of ``sequences`` chunks of ``chunk`` tokens behind ``past`` (one layer), seconds.
 
     The past adds the score pairs of q p tokens at the efficiency of the equal causal prompt
@@ -152,27 +153,37 @@ def mla_prefill_seconds(
     equal = np.sqrt(q * (q + 2.0 * p))
     gpu = tables.system.gpu
     if kernel.surface is None:
-        return prefill_light(gpu, shape, False, n, equal), kernel
+        return prefill_light(gpu, shape, False, n, equal)
     own = kernel.surface.seconds(n, q)
     extra = prefill_light(gpu, shape, False, n, equal) - prefill_light(gpu, shape, False, n, q)
-    return own + extra * kernel.surface.ratio_at(*np.broadcast_arrays(n, equal)), kernel
+    whole = kernel.surface.floor + prefill_light(gpu, shape, kernel.whole, n, equal)
+    return own + extra * kernel.surface.seconds(n, equal) / whole
 
 
-def mla_absorb_seconds(
-    tables: Tables, shape: Latent, tokens: ArrayLike
-) -> tuple[Array, Origin]:
+def mla_origin(
+    tables: Tables, phase: str, shape: Latent, batch: ArrayLike, length: ArrayLike
+) -> Origins:
+    """Origin of each point of ``mla_decode_seconds`` or ``mla_prefill_seconds``."""
+    kernel = mla_kernel(tables, phase, shape)
+    b = np.maximum(np.asarray(batch, dtype=np.float64), 1.0)
+    if kernel.surface is None:
+        return unmeasured(b)
+    return reached(kernel.surface, kernel.origin, b, np.maximum(length, 1.0))
+
+
+def mla_absorb_seconds(tables: Tables, shape: Latent, tokens: ArrayLike) -> Array:
     """The two batched products that absorb the KV up-projection in decode (one layer)."""
     count = np.maximum(np.asarray(tokens, dtype=np.float64), 1.0)
     key = ("mla_bmm", shape)
     if key not in tables.built:
         tables.built[key] = _absorb_surfaces(tables, shape)
-    surfaces, origin = tables.built[key]
+    surfaces = tables.built[key]
     if not surfaces:
-        return _absorb_light(tables.system.gpu, shape, count) * 2.0, origin
+        return _absorb_light(tables.system.gpu, shape, count) * 2.0
     total = np.zeros(count.shape)
     for surface in surfaces:
         total = total + surface.seconds(count)
-    return total, origin
+    return total
 
 
 def _absorb_light(gpu: Gpu, shape: Latent, tokens: Array) -> Array:
@@ -182,18 +193,16 @@ def _absorb_light(gpu: Gpu, shape: Latent, tokens: Array) -> Array:
     return roofline(gpu, "bf16", 2.0 * tokens * weights, moved)
 
 
-def _absorb_surfaces(tables: Tables, shape: Latent) -> tuple[list[Surface], Origin]:
-    surfaces, origin = [], Origin.MEASURED
+def _absorb_surfaces(tables: Tables, shape: Latent) -> list[Surface]:
+    surfaces = []
     light = partial(_absorb_light, tables.system.gpu, shape)
     for op in ("pre", "post"):
         rows = tables.read("mla_bmm", op=op)
         rows = rows and (_filtered(rows, "dtype", "bf16", ("fp8",)) or rows)
         if rows is None:
-            return [], Origin.FALLBACK
+            return []
         heads = np.unique(rows["heads"])
         near = heads[int(np.argmin(np.abs(np.log2(heads / shape.heads))))]
         mask = rows["heads"] == near
-        if near != shape.heads:
-            origin = Origin.INTERPOLATED
         surfaces.append(Surface.fit((rows["tokens"][mask],), rows["seconds"][mask], light))
-    return surfaces, origin
+    return surfaces

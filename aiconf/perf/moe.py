@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from aiconf.perf.light import FORMATS, Array, roofline
-from aiconf.perf.origin import Origin
+from aiconf.perf.origin import Origin, Origins, reached, unmeasured
 from aiconf.perf.surface import Surface
-from aiconf.perf.tables import Columns, Tables
+from aiconf.perf.tables import Columns, Tables, distinct_shapes
 from aiconf.system.spec import Gpu
 
 # Routing that tables are taken with, nearest to what served models show first. A learned
@@ -78,12 +78,11 @@ def _shape_rows(tables: Tables, dtype: str, shape: Experts) -> tuple[Columns | N
     if rows is None:
         return None, shape
     names = ("hidden", "inter", "topk", "experts")
-    keys = np.stack([rows[name] for name in names], axis=1)
-    unique = np.unique(keys, axis=0).astype(np.float64)
+    unique, place = distinct_shapes(rows, names)
     wanted = np.array([getattr(shape, name) for name in names], dtype=np.float64)
     far = np.abs(np.log2(unique / wanted)) @ np.array([1.0, 1.0, 0.5, 0.5])
     best = unique[int(np.argmin(far))].astype(np.int64)
-    mask = (keys == best).all(axis=1)
+    mask = place == int(np.argmin(far))
     found = replace(shape, **{name: int(value) for name, value in zip(names, best, strict=True)})
     return {key: column[mask] for key, column in rows.items()}, found
 
@@ -95,10 +94,10 @@ def _split_rows(rows: Columns, shape: Experts) -> tuple[Columns, Experts]:
         if mask.any():
             rows = {key: column[mask] for key, column in rows.items()}
             break
-    splits = np.unique(np.stack([rows["tp"], rows["ep"]], axis=1), axis=0).astype(np.float64)
+    splits, place = distinct_shapes(rows, ("tp", "ep"))
     far = np.abs(np.log2(splits / np.array([shape.tp, shape.ep]))) @ np.array([1.0, 1.1])
     tp, ep = splits[int(np.argmin(far))].astype(np.int64)
-    mask = (rows["tp"] == tp) & (rows["ep"] == ep)
+    mask = place == int(np.argmin(far))
     return {key: c[mask] for key, c in rows.items()}, replace(shape, tp=int(tp), ep=int(ep))
 
 
@@ -122,7 +121,7 @@ def _build(tables: Tables, dtype: str, shape: Experts) -> tuple[Surface | None, 
 
 def moe_seconds(
     tables: Tables, dtype: str, shape: Experts, tokens: ArrayLike
-) -> tuple[Array, Origin]:
+) -> tuple[Array, Origins]:
     """Routed experts of one layer for ``tokens`` entering the whole EP group, in seconds."""
     key = ("moe", dtype, shape)
     if key not in tables.built:
@@ -130,5 +129,5 @@ def moe_seconds(
     surface, origin = tables.built[key]
     count: NDArray[np.float64] = np.maximum(np.asarray(tokens, dtype=np.float64), 1.0)
     if surface is None:
-        return moe_light(tables.system.gpu, dtype, shape, count), origin
-    return surface.seconds(count), origin
+        return moe_light(tables.system.gpu, dtype, shape, count), unmeasured(count)
+    return surface.seconds(count), reached(surface, origin, count)

@@ -1,17 +1,19 @@
-"""Measured times over a grid of shapes, kept as multiples of the speed of light.
+"""Measured times over a grid of shapes, and the speed of light beyond it.
 
-Every table is read in the same way. A point's time is stored as a ratio to a reference
-time, ``floor + light(shape)``: ``floor`` is the shortest time of the table (launch and
-fixed latency), ``light`` the time the hardware peaks allow. Between measured points the
-ratio is interpolated linearly in log2 of each coordinate; outside the measured range it is
-held at the nearest edge. So inside the table the answer follows the measurement, and outside
-it is the speed of light scaled by the nearest measured efficiency.
+Every table is read in the same way. Between measured points time is interpolated linearly in
+each coordinate (in its square where work grows with the square). Outside the measured range the
+time at the nearest edge grows as a reference time does, ``floor + light(shape)``: ``floor`` is
+the shortest measured time (launch and fixed latency), ``light`` what the hardware peaks allow.
+So outside the table the answer is the speed of light scaled by the nearest measured efficiency.
+
+Time never falls along an axis: an engine could always pad to the larger size, so a point that
+is slower than a larger one is a disturbed measurement and is lowered to it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,7 +22,7 @@ Array = NDArray[np.float64]
 Light = Callable[..., Array]
 
 
-def _fill_holes(values: Array) -> Array:
+def fill_holes(values: Array) -> Array:
     """Replace NaN by the nearest known value along the last axis, then along earlier ones."""
     for axis in range(values.ndim - 1, -1, -1):
         if not np.isnan(values).any():
@@ -35,23 +37,43 @@ def _fill_holes(values: Array) -> Array:
     return values
 
 
+def never_falling(seconds: Array) -> Array:
+    """Lower every point to the least of those at larger coordinates, along every axis."""
+    for axis in range(seconds.ndim):
+        flipped = np.flip(seconds, axis)
+        seconds = np.flip(np.minimum.accumulate(flipped, axis), axis)
+    return seconds
+
+
 @dataclass(frozen=True)
 class Surface:
-    """Seconds as a function of one or more positive coordinates.
+    """Seconds as a function of one or two positive coordinates.
 
-    axes: ascending coordinates per dimension. ratio: measured / reference on their product.
-    floor: seconds, the shortest measured time. light: seconds from the coordinates.
+    axes: ascending measured coordinates. ratio: measured time over reference time on their
+    product. seconds: time on the grid. powers: 1, or 2 where work grows with the square.
     """
 
     axes: tuple[Array, ...]
     ratio: Array
     floor: float
     light: Light
-    logs: tuple[Array, ...]  # log2 of the axes
+    powers: tuple[int, ...]
+    grid: Array
+    scaled: tuple[Array, ...]  # axes to their powers
 
     @classmethod
-    def fit(cls, columns: Sequence[ArrayLike], seconds: ArrayLike, light: Light) -> Surface:
-        """Build from scattered points: ``columns`` are coordinates, one array per dimension."""
+    def fit(
+        cls,
+        columns: Sequence[ArrayLike],
+        seconds: ArrayLike,
+        light: Light,
+        powers: tuple[int, ...] = (),
+    ) -> Surface:
+        """Build from scattered points; of equal points the last one counts.
+
+        columns: coordinates, one array per dimension. A hole of the grid takes the efficiency
+        of its nearest neighbour.
+        """
         points = [np.asarray(column, dtype=np.float64) for column in columns]
         measured = np.asarray(seconds, dtype=np.float64)
         floor = float(measured.min())
@@ -62,56 +84,66 @@ class Surface:
             places.append(place.reshape(-1))
         ratio = np.full([len(axis) for axis in axes], np.nan)
         ratio[tuple(places)] = measured / (floor + light(*points))
-        logs = tuple(np.log2(axis) for axis in axes)
-        return cls(tuple(axes), _fill_holes(ratio), floor, light, logs)
+        return cls.of(tuple(axes), fill_holes(ratio), floor, light, powers or (1,) * len(axes))
+
+    @classmethod
+    def of(
+        cls,
+        axes: tuple[Array, ...],
+        ratio: Array,
+        floor: float,
+        light: Light,
+        powers: tuple[int, ...],
+    ) -> Surface:
+        """Build from an efficiency on a full grid."""
+        points = np.meshgrid(*axes, indexing="ij")
+        grid = never_falling(ratio * (floor + light(*points)))
+        scaled = tuple(axis**power for axis, power in zip(axes, powers, strict=True))
+        return cls(axes, ratio, floor, light, powers, grid, scaled)
 
     def serving(self, light: Light) -> Surface:
         """Return the same measured efficiency for the work of another shape."""
-        return replace(self, light=light)
+        return Surface.of(self.axes, self.ratio, self.floor, light, self.powers)
 
     def seconds(self, *coordinates: ArrayLike) -> Array:
         """Time at the coordinates (broadcast together), in seconds."""
-        points = np.broadcast_arrays(*[np.asarray(c, dtype=np.float64) for c in coordinates])
-        return self.ratio_at(*points) * (self.floor + self.light(*points))
+        points = [np.asarray(c, dtype=np.float64) for c in coordinates]
+        held = [
+            np.clip(point, axis[0], axis[-1])
+            for axis, point in zip(self.axes, points, strict=True)
+        ]
+        time = self._inside(held)
+        if all((h == p).all() for h, p in zip(held, points, strict=True)):
+            return time
+        growth = (self.floor + self.light(*points)) / (self.floor + self.light(*held))
+        return time * growth
 
     def inside(self, *coordinates: ArrayLike) -> NDArray[np.bool_]:
         """Whether the coordinates lie within the measured range in every dimension."""
         points = np.broadcast_arrays(*[np.asarray(c, dtype=np.float64) for c in coordinates])
         within = np.ones(points[0].shape, dtype=bool)
         for axis, point in zip(self.axes, points, strict=True):
-            within &= (point >= axis[0] * 0.999) & (point <= axis[-1] * 1.001)
+            within &= (point >= axis[0]) & (point <= axis[-1])
         return within
 
-    def ratio_at(self, *points: Array) -> Array:
-        """Interpolated measured / reference, held at the edges of the grid."""
-        if len(points) == 1:
-            return np.interp(np.log2(np.maximum(points[0], 1e-9)), self.logs[0], self.ratio)
-        result: Array = np.zeros(points[0].shape)
-        lows, highs, weights = [], [], []
-        for logs, point in zip(self.logs, points, strict=True):
-            if len(logs) == 1:
-                low = np.zeros(point.shape, dtype=np.intp)
-                lows.append(low)
-                highs.append(low)
-                weights.append(np.zeros(point.shape))
-                continue
-            wanted = np.clip(np.log2(np.maximum(point, 1e-9)), logs[0], logs[-1])
-            low = np.clip(np.searchsorted(logs, wanted, side="right") - 1, 0, len(logs) - 2)
-            lows.append(low)
-            highs.append(low + 1)
-            weights.append((wanted - logs[low]) / (logs[low + 1] - logs[low]))
-        for corner in range(1 << len(self.axes)):
-            share: Array = np.ones(points[0].shape)
-            place = []
-            for dim, weight in enumerate(weights):
-                upper = corner >> dim & 1
-                share = share * (weight if upper else 1 - weight)
-                place.append(highs[dim] if upper else lows[dim])
-            result += share * self.ratio[tuple(place)]
-        return result
+    def _inside(self, points: Sequence[Array]) -> Array:
+        """Multilinear interpolation at points within the grid."""
+        scaled = [point**power for point, power in zip(points, self.powers, strict=True)]
+        if len(scaled) == 1:
+            return np.interp(scaled[0], self.scaled[0], self.grid)
+        (a, left), (b, right) = (
+            _place(axis, point) for axis, point in zip(self.scaled, scaled, strict=True)
+        )
+        a1 = np.minimum(a + 1, len(self.axes[0]) - 1)
+        b1 = np.minimum(b + 1, len(self.axes[1]) - 1)
+        low = self.grid[a, b] * (1.0 - right) + self.grid[a, b1] * right
+        high = self.grid[a1, b] * (1.0 - right) + self.grid[a1, b1] * right
+        return low * (1.0 - left) + high * left
 
-    def slice(self, *fixed: float) -> tuple[Array, Array]:
-        """Fix all leading coordinates; return the last axis and the ratio along it."""
-        last = self.axes[-1]
-        points = [np.full(last.shape, float(value)) for value in fixed]
-        return last, self.ratio_at(*points, last)
+
+def _place(axis: Array, point: Array) -> tuple[NDArray[np.intp], Array]:
+    """Cell of each point along an axis, and how far into it the point lies (0 to 1)."""
+    if len(axis) == 1:
+        return np.zeros(point.shape, dtype=np.intp), np.zeros(point.shape)
+    cell = np.clip(np.searchsorted(axis, point, side="right") - 1, 0, len(axis) - 2)
+    return cell, (point - axis[cell]) / (axis[cell + 1] - axis[cell])

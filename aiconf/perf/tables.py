@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from aiconf.system.spec import System
 
 Columns = dict[str, NDArray[Any]]
+Array = NDArray[np.float64]
+Shapes = NDArray[np.intp]
 
 
 class Reader(Protocol):
@@ -32,13 +34,15 @@ class Tables:
 
     kernel_order: name of a choice (``decode_attention``, ``gemm.fp8_block``; see
     ``backends/*.yaml``) -> kernel names, the engine's default first; a kernel that is not named
-    comes after those that are. Surfaces built from tables are kept in ``built``.
+    comes after those that are. lenders: choice -> backend whose table is read instead, where the
+    backend's own is unusable. Surfaces built from tables are kept in ``built``.
     """
 
     reader: Reader
     system: System
     backend: str
     kernel_order: Callable[[str], Sequence[str]] = lambda _choice: ()
+    lenders: Mapping[str, str] = field(default_factory=dict)
     built: dict[Any, Any] = field(default_factory=dict)
 
     def read(
@@ -48,10 +52,11 @@ class Tables:
 
         Later rows win where several kernels were measured for one shape (see ``Surface.fit``).
         """
-        columns = self.reader.read(self.system.name, backend or self.backend, table, where or None)
+        owner = backend or self.lenders.get(choice, self.backend)
+        columns = self.reader.read(self.system.name, owner, table, where or None)
         if columns is None or not len(columns["seconds"]):
             return None
-        order = self.kernel_order(choice) if choice else ()
+        order = self.kernel_order(choice) if choice and owner == self.backend else ()
         if order:
             rank = np.full(len(columns["kernel"]), len(order))
             for place, name in enumerate(order):
@@ -59,3 +64,20 @@ class Tables:
             sorting = np.argsort(-rank, kind="stable")
             columns = {key: column[sorting] for key, column in columns.items()}
         return columns
+
+    def borrowed(self, choice: str) -> bool:
+        """Whether ``choice`` is answered from another backend's table."""
+        return choice in self.lenders
+
+
+def distinct_shapes(rows: Columns, names: Sequence[str]) -> tuple[Array, Shapes]:
+    """Distinct combinations of integer columns, shape (combination, name), and each row's one.
+
+    Coded as one integer per row, which sorts many times faster than rows of several columns.
+    """
+    code = np.zeros(len(rows["seconds"]), dtype=np.int64)
+    for name in names:
+        code = code * (int(rows[name].max()) + 1) + rows[name]
+    _, first, place = np.unique(code, return_index=True, return_inverse=True)
+    found = np.stack([rows[name][first] for name in names], axis=1).astype(np.float64)
+    return found, place.reshape(-1)
