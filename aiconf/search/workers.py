@@ -80,13 +80,10 @@ class Misfit:
     available: float
 
 
-def _lanes(parallel: Parallel) -> int:
-    """Batches in flight at once: attention ranks times pipeline stages."""
-    return parallel.dp * parallel.pp
-
-
-def _variant(platform: Platform, spec: ModelSpec, parallel: Parallel, kv: str | None,
-             isl: int) -> Variant:  # fmt: skip
+def variant_of(
+    platform: Platform, spec: ModelSpec, parallel: Parallel, kv: str | None, isl: int
+) -> Variant:
+    """Join a checkpoint, a layout and a platform; ``kv`` None: the checkpoint's KV type."""
     kv_dtype = kv or spec.quantization.kv
     room = platform.capacity(
         spec, parallel, token_budget=platform.token_budget(), max_sequences=1, kv_dtype=kv_dtype
@@ -98,10 +95,11 @@ def aggregated_workers(
     platform: Platform, specs: list[ModelSpec], gpus: int, workload: Workload, kv: str | None
 ) -> tuple[Aggregated, list[Misfit]]:
     """Every aggregated worker of at most ``gpus`` GPUs at every concurrency and token budget."""
-    variants, owner, parts, misfits = [], [], [], []
+    variants: list[Variant] = []
+    owner, parts, misfits = [], [], []
     for spec in specs:
         for parallel in layouts(platform, spec, gpus):
-            variant = _variant(platform, spec, parallel, kv, workload.isl)
+            variant = variant_of(platform, spec, parallel, kv, workload.isl)
             columns = _operating(variant, workload)
             if columns is None:
                 misfits.append(_misfit(variant, workload))
@@ -116,7 +114,7 @@ def aggregated_workers(
 
 def _operating(variant: Variant, workload: Workload) -> tuple[Array, Array] | None:
     """Concurrency (whole worker) and token budget of each point that fits in memory."""
-    lanes, per_rank = _lanes(variant.parallel), variant.parallel.dp
+    per_rank = variant.parallel.dp
     found_c, found_b = [], []
     for budget in token_budgets(variant.platform):
         room = variant.platform.capacity(
@@ -132,7 +130,6 @@ def _operating(variant: Variant, workload: Workload) -> tuple[Array, Array] | No
         rank = concurrencies(most)
         found_c.append(rank * per_rank)
         found_b.append(np.full(len(rank), float(budget)))
-    del lanes
     concurrency = np.concatenate(found_c)
     return (concurrency, np.concatenate(found_b)) if len(concurrency) else None
 
@@ -160,10 +157,11 @@ def prefill_workers(
     platform: Platform, specs: list[ModelSpec], gpus: int, workload: Workload, kv: str | None
 ) -> Prefill:
     """Every prefill worker: layouts by prompts at once (as many as the token budget takes)."""
-    variants, rows = [], []
+    variants: list[Variant] = []
+    rows = []
     for spec in specs:
         for parallel in layouts(platform, spec, gpus):
-            variant = _variant(platform, spec, parallel, kv, workload.isl)
+            variant = variant_of(platform, spec, parallel, kv, workload.isl)
             step = platform.step(spec, parallel, variant.kv_dtype)
             batch, budgets = _prompt_batches(variant, workload)
             if not len(batch):
@@ -207,10 +205,11 @@ def decode_workers(
     platform: Platform, specs: list[ModelSpec], gpus: int, workload: Workload, kv: str | None
 ) -> Decode:
     """Every decode worker at every batch size that its KV cache holds."""
-    variants, rows = [], []
+    variants: list[Variant] = []
+    rows = []
     for spec in specs:
         for parallel in layouts(platform, spec, gpus):
-            variant = _variant(platform, spec, parallel, kv, workload.isl)
+            variant = variant_of(platform, spec, parallel, kv, workload.isl)
             budget = token_budgets(platform)[0]
             traits, gpu = platform.traits, platform.system.gpu
             room = platform.capacity(

@@ -1,0 +1,210 @@
+"""The Python interface: ``search`` and ``estimate``, targets in milliseconds as on the CLI."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from aiconf.engine.engine import Platform
+from aiconf.engine.traits import backend_names, load_traits
+from aiconf.errors import UserError, unknown
+from aiconf.model.library import checkpoints, load_model
+from aiconf.model.spec import ModelSpec
+from aiconf.perf.store import PerfDb
+from aiconf.report.result import EstimateResult, SearchResult
+from aiconf.search.estimate import Setting, estimate_point
+from aiconf.search.request import Mode, Objective, Request, compared
+from aiconf.search.search import search as _search
+from aiconf.system.catalog import load_system
+from aiconf.units import from_ms
+from aiconf.workload import Sla, Workload
+
+ANY = "any"
+
+
+@lru_cache(maxsize=4)
+def _database(extra: Path | None) -> PerfDb:
+    return PerfDb.open(extra)
+
+
+@lru_cache(maxsize=32)
+def platform(system: str, backend: str, perf_db: Path | None = None) -> Platform:
+    """Join a system and a backend with their tables; kept for the life of the process."""
+    return Platform.of(_database(perf_db), load_system(system), load_traits(backend))
+
+
+def _target(name: str, value: float | None) -> float:
+    if value is None:
+        return math.inf
+    if not math.isfinite(value) or value <= 0:
+        raise UserError(f"{name} must be a positive number of milliseconds, not {value}")
+    return from_ms(value)
+
+
+def _backends(backend: str) -> tuple[str, ...]:
+    if backend.lower() in (ANY, "auto", "all"):
+        return backend_names()
+    return (backend,)
+
+
+def _specs(model: str, precision: str | None) -> tuple[ModelSpec, ...]:
+    return checkpoints(model) if precision is None else (load_model(model, precision),)
+
+
+def _check_version(found: Platform, wanted: str | None) -> None:
+    if wanted is not None and wanted != found.version:
+        raise unknown(
+            f"{found.traits.title} version on {found.system.name}", wanted, [found.version]
+        )
+
+
+def search(
+    model: str,
+    system: str,
+    total_gpus: int,
+    isl: int = 4000,
+    osl: int = 1000,
+    ttft: float | None = 2000.0,
+    tpot: float | None = 30.0,
+    *,
+    latency: float | None = None,
+    prefix: int = 0,
+    backend: str = "vllm",
+    backend_version: str | None = None,
+    decode_system: str | None = None,
+    precision: str | None = None,
+    kv_dtype: str | None = None,
+    mode: Mode = "any",
+    objective: Objective = "throughput",
+    top: int = 5,
+    perf_db: str | Path | None = None,
+) -> SearchResult:
+    """Find the best deployments of a model.
+
+    Parameters
+    ----------
+    model
+        Embedded name, Hugging Face id, or path of a config.json. A family name compares its
+        checkpoints (precisions).
+    system, decode_system
+        GPU system; the second of the decode side where it differs.
+    total_gpus
+        GPUs that may be used.
+    isl, osl, prefix
+        Prompt and output tokens per request; leading prompt tokens already cached.
+    ttft, tpot, latency
+        Targets for the means in milliseconds; None: no target.
+    backend
+        ``vllm``, ``sglang``, ``trtllm``, or ``any`` to compare all three.
+    backend_version
+        Engine version of the tables; an error where it is not the one measured.
+    precision, kv_dtype
+        Keep to checkpoints of one precision; override the KV cache type (bf16, fp8).
+    mode
+        ``any``, ``agg`` or ``disagg``.
+    objective
+        ``throughput`` (output tokens/s/GPU), ``latency`` or ``cost``.
+    top
+        Candidates kept per mode.
+    perf_db
+        Folder with tables of your own, laid over the embedded ones.
+
+    Raises
+    ------
+    UserError
+        One line: what is wrong and what would be right.
+    """
+    work = Workload(isl, osl, prefix)
+    sla = Sla(_target("ttft", ttft), _target("tpot", tpot), _target("latency", latency))
+    folder = Path(perf_db) if perf_db is not None else None
+    specs = _specs(model, precision)
+    names = _backends(backend)
+    platforms = tuple(platform(system, name, folder) for name in names)
+    decoding = tuple(platform(decode_system or system, name, folder) for name in names)
+    for one in platforms:
+        _check_version(one, backend_version)
+    if kv_dtype not in (None, "bf16", "fp8"):
+        raise unknown("kv_dtype", str(kv_dtype), ["bf16", "fp8"])
+    if top < 1:
+        raise UserError(f"top must be at least 1, not {top}")
+    request = Request(
+        specs=compared(specs, platforms[0]),
+        platforms=platforms,
+        decode_platforms=decoding,
+        gpus=total_gpus,
+        workload=work,
+        sla=sla,
+        objective=objective,
+        mode=mode,
+        kv_dtype=kv_dtype,
+    )
+    return SearchResult(request, _search(request, keep=top))
+
+
+def estimate(
+    model: str,
+    system: str,
+    layout: str,
+    isl: int = 4000,
+    osl: int = 1000,
+    *,
+    concurrency: int = 1,
+    workers: int = 1,
+    prefill_layout: str | None = None,
+    prefill_workers: int = 1,
+    prefill_batch: int = 1,
+    token_budget: int | None = None,
+    prefix: int = 0,
+    backend: str = "vllm",
+    backend_version: str | None = None,
+    decode_system: str | None = None,
+    precision: str | None = None,
+    kv_dtype: str | None = None,
+    perf_db: str | Path | None = None,
+) -> EstimateResult:
+    """Predict one configuration and explain it.
+
+    Parameters
+    ----------
+    layout
+        ``tp2pp1dp4ep8`` of a worker; of the decode worker when ``prefill_layout`` is given.
+    concurrency
+        Requests in flight per worker (per decode worker when disaggregated).
+    workers, prefill_workers
+        Worker counts. prefill_batch: prompts at once per prefill worker.
+    token_budget
+        Tokens of an iteration on one attention rank; None: the engine's default.
+
+    Other parameters are as in ``search``.
+
+    Raises
+    ------
+    UserError
+        Also when the layout is illegal for the model or the engine, or does not fit.
+    """
+    folder = Path(perf_db) if perf_db is not None else None
+    spec = _specs(model, precision)[0]
+    work = Workload(isl, osl, prefix)
+    first = platform(system, backend, folder)
+    _check_version(first, backend_version)
+    setting = Setting(
+        spec=spec,
+        platform=first,
+        decode_platform=platform(decode_system or system, backend, folder),
+        workload=work,
+        layout=layout,
+        concurrency=concurrency,
+        workers=workers,
+        prefill_layout=prefill_layout,
+        prefill_workers=prefill_workers,
+        prefill_batch=prefill_batch,
+        token_budget=token_budget,
+        kv_dtype=kv_dtype,
+    )
+    request, found = estimate_point(setting)
+    return EstimateResult(request, found)
+
+
+__all__: Sequence[str] = ["estimate", "search"]

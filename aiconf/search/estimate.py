@@ -1,0 +1,179 @@
+"""One configuration, predicted as the search would predict it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from aiconf.engine.batch import Batch
+from aiconf.engine.engine import Platform
+from aiconf.errors import UserError
+from aiconf.model.layout import layout_problem
+from aiconf.model.spec import ModelSpec
+from aiconf.parallel import Parallel
+from aiconf.search.candidates import Candidates
+from aiconf.search.combine import replicate
+from aiconf.search.request import Request
+from aiconf.search.search import Found, Side
+from aiconf.search.workers import Aggregated, Variant, variant_of
+from aiconf.serving.aggregated import aggregated
+from aiconf.serving.disaggregated import MAX_UTILISATION, prefill_wait, transfer_seconds
+from aiconf.serving.prompt import PromptTime
+from aiconf.workload import Sla, Workload
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A configuration as a user writes it (see ``aiconf.estimate`` for the fields)."""
+
+    spec: ModelSpec
+    platform: Platform
+    decode_platform: Platform
+    workload: Workload
+    layout: str
+    concurrency: int
+    workers: int
+    prefill_layout: str | None
+    prefill_workers: int
+    prefill_batch: int
+    token_budget: int | None
+    kv_dtype: str | None
+
+    def __post_init__(self) -> None:
+        for name in ("concurrency", "workers", "prefill_workers", "prefill_batch"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or value != int(value) or value < 1:
+                raise UserError(f"{name} must be a whole number of at least 1, not {value}")
+        if self.token_budget is not None and self.token_budget < 1:
+            raise UserError(f"token_budget must be at least 1, not {self.token_budget}")
+
+
+def estimate_point(setting: Setting) -> tuple[Request, Found]:
+    """Predict ``setting``; the request holds no targets.
+
+    Raises
+    ------
+    UserError
+        For a layout that the model or the engine cannot run, or that does not fit in memory.
+    """
+    if setting.prefill_layout is None:
+        return _aggregated(setting)
+    return _disaggregated(setting)
+
+
+def _budget(setting: Setting) -> int:
+    return setting.token_budget or setting.platform.token_budget()
+
+
+def _request(setting: Setting, gpus: int) -> Request:
+    return Request(
+        specs=(setting.spec,),
+        platforms=(setting.platform,),
+        decode_platforms=(setting.decode_platform,),
+        gpus=gpus,
+        workload=setting.workload,
+        sla=Sla(),
+        kv_dtype=setting.kv_dtype,
+    )
+
+
+def _legal(setting: Setting, platform: Platform, text: str) -> Variant:
+    parallel = Parallel.parse(text)
+    problem = layout_problem(setting.spec, parallel) or platform.traits.allows(
+        parallel, moe=setting.spec.is_moe
+    )
+    if problem:
+        raise UserError(f"layout {parallel}: {problem}")
+    return variant_of(platform, setting.spec, parallel, setting.kv_dtype, setting.workload.isl)
+
+
+def _room(setting: Setting, variant: Variant, budget: int) -> float:
+    """Sequences of the whole worker that its KV cache holds."""
+    work, platform = setting.workload, variant.platform
+    gpu = platform.system.gpu
+    room = platform.capacity(
+        variant.spec, variant.parallel, token_budget=budget,
+        max_sequences=platform.traits.max_sequences(gpu.memory_bytes, gpu.sm),
+        kv_dtype=variant.kv_dtype,
+    )  # fmt: skip
+    most = room.sequences(work.isl, work.osl) * variant.parallel.dp
+    if most < 1:
+        need = room.total - room.kv + float(room.sequence_bytes(work.isl + work.osl))
+        raise UserError(
+            f"{variant.spec.name} does not fit on {variant.parallel} of "
+            f"{platform.system.name}: {need / 2**30:.0f} GiB per GPU of {room.total / 2**30:.0f}"
+        )
+    return most
+
+
+def _aggregated(setting: Setting) -> tuple[Request, Found]:
+    variant = _legal(setting, setting.platform, setting.layout)
+    request = _request(setting, setting.workers * variant.parallel.gpus)
+    budget = _budget(setting)
+    most = _room(setting, variant, budget)
+    step = variant.platform.step(variant.spec, variant.parallel, variant.kv_dtype)
+    inside = min(float(setting.concurrency), most)
+    points = aggregated(
+        step, setting.workload, np.array([inside]), np.array([float(budget)])
+    )
+    # What the cache does not hold waits outside: in a closed loop each of those requests
+    # waits until one of the others has finished (Little's law).
+    waiting = (setting.concurrency - inside) / points.request_rate
+    points = replace(
+        points, ttft=points.ttft + waiting, concurrency=np.array([float(setting.concurrency)])
+    )
+    found = replicate(Aggregated([variant], np.zeros(1, dtype=np.intp), points), request.gpus)
+    side = Side("agg", variant.platform.traits.name, found, [variant], [])
+    return request, Found(side, 0)
+
+
+def _disaggregated(setting: Setting) -> tuple[Request, Found]:
+    """Fixed workers on both sides; the slower side sets the rate."""
+    work = setting.workload
+    if work.osl == 1:
+        raise UserError("osl 1 has nothing to decode: leave out the prefill layout")
+    before = _legal(setting, setting.platform, str(setting.prefill_layout))
+    after = _legal(setting, setting.decode_platform, setting.layout)
+    gpus = (
+        setting.prefill_workers * before.parallel.gpus + setting.workers * after.parallel.gpus
+    )
+    request = _request(setting, gpus)
+    budget = float(_budget(setting))
+    batch = np.array([float(setting.prefill_batch)])
+    prefill = before.platform.step(before.spec, before.parallel, before.kv_dtype)
+    seconds = PromptTime(prefill, work, np.array([budget])).seconds(batch)
+    supply = setting.prefill_workers * batch * before.parallel.dp * before.parallel.pp / seconds
+    decode = after.platform.step(after.spec, after.parallel, after.kv_dtype)
+    held = min(float(setting.concurrency), _room(setting, after, int(budget)))
+    rate, tpot, held = _matched(decode, work, held, setting.workers, supply * MAX_UTILISATION)
+    load = rate / supply
+    near = np.array([after.platform.system.name == before.platform.system.name
+                     and gpus <= before.platform.system.nvlink_domain])  # fmt: skip
+    moved = np.array([max(before.kv_bytes, after.kv_bytes)])
+    transfer = transfer_seconds(before.platform.system, moved, near)
+    wait = prefill_wait(load, float(seconds[0]), np.array([float(setting.prefill_workers)]))
+    ttft = wait + seconds + transfer + tpot
+    one = np.ones(1)
+    found = Candidates(
+        variant=np.zeros(1, dtype=np.intp), workers=one * setting.workers, batch=held,
+        token_budget=one * budget, prefill_variant=np.zeros(1, dtype=np.intp),
+        prefill_workers=one * setting.prefill_workers,
+        prefill_batch=batch * before.parallel.dp, prefill_token_budget=one * budget,
+        gpus=one * gpus, concurrency=np.round(held * setting.workers + rate * ttft),
+        ttft=ttft, tpot=tpot, request_rate=rate, transfer=transfer, load=load,
+    )  # fmt: skip
+    side = Side("disagg", before.platform.traits.name, found, [after], [before])
+    return request, Found(side, 0)
+
+
+def _matched(step, work, held, workers, most):  # type: ignore[no-untyped-def]
+    """Decode at ``held`` sequences per worker, or at as many as the prefill side can feed."""
+    lanes = step.parallel.dp * step.parallel.pp
+    sizes = np.unique(np.append(np.round(np.geomspace(1.0, held, 200)), held))
+    lane = np.maximum(sizes / lanes, 1.0)
+    tpot = step.seconds(Batch.of(decode=lane, context=work.mean_context))
+    rate = workers * sizes / (tpot * (work.osl - 1))
+    fed = np.flatnonzero(rate <= most)
+    place = fed[-1:] if len(fed) else np.array([0])
+    return np.minimum(rate[place], most), tpot[place], sizes[place]

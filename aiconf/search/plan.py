@@ -1,0 +1,67 @@
+"""From a chosen candidate to a deployment with every engine setting."""
+
+from __future__ import annotations
+
+import math
+
+from aiconf.search.request import Request
+from aiconf.search.search import Found
+from aiconf.search.workers import Variant
+from aiconf.serving.plan import Plan, Role, Worker
+from aiconf.workload import Workload
+
+_ROUND = 8  # context lengths are given to engines in whole multiples of this
+
+
+def plan(request: Request, found: Found) -> Plan:
+    """Deployment of a candidate, with the settings that its prediction assumed."""
+    work, variant, before = request.workload, found.variant, found.prefill_variant
+    length = min(-(-(work.isl + work.osl + 1) // _ROUND) * _ROUND, variant.spec.max_context)
+    batch = round(found.value("batch"))
+    if before is None:
+        budget = round(found.value("token_budget"))
+        workers = (_worker("agg", found.value("workers"), variant, batch, budget, length, work),)
+    else:
+        ahead = round(found.value("prefill_batch"))
+        budget = round(found.value("prefill_token_budget"))
+        count = found.value("prefill_workers")
+        after = round(found.value("token_budget"))
+        workers = (
+            _worker("prefill", count, before, ahead, budget, length, work),
+            _worker("decode", found.value("workers"), variant, batch, after, length, work),
+        )
+    return Plan(
+        model=variant.spec,
+        backend=found.side.backend,
+        backend_version=variant.platform.version,
+        workload=work,
+        workers=workers,
+        concurrency=max(round(found.value("concurrency")), 1),
+    )
+
+
+def _worker(role: Role, replicas: float, variant: Variant, sequences: int, budget: int,
+            length: int, work: Workload) -> Worker:  # fmt: skip
+    platform, parallel, spec = variant.platform, variant.parallel, variant.spec
+    gpu, traits = platform.system.gpu, platform.traits
+    per_rank = max(math.ceil(sequences / parallel.dp), 1)
+    mla = any(group.attention.kind == "mla" for group in spec.layers)
+    room = platform.capacity(
+        spec, parallel, token_budget=budget, max_sequences=per_rank, kv_dtype=variant.kv_dtype
+    )
+    largest = traits.largest_graph(gpu.memory_bytes, gpu.sm, parallel.stage_gpus)
+    sizes = () if role == "prefill" else traits.graph_sizes(per_rank, largest)
+    return Worker(
+        role=role,
+        replicas=round(replicas),
+        system=platform.system,
+        parallel=parallel,
+        max_sequences=per_rank * parallel.dp,
+        token_budget=budget,
+        max_model_len=length,
+        kv_dtype=variant.kv_dtype,
+        kv_block_size=traits.block_tokens(gpu.sm, mla=mla),
+        memory_fraction=room.fraction,
+        graph_sizes=sizes,
+        prefix_caching=work.prefix > 0,
+    )

@@ -1,0 +1,102 @@
+"""Candidates as records with full names and human units: what CSV, JSON and pandas show."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from aiconf.search.request import Request
+from aiconf.search.search import (
+    Found,
+    Side,
+    cost_per_million,
+    excess,
+    hourly_cost,
+    latency,
+    output_rate,
+)
+from aiconf.search.workers import Variant
+from aiconf.units import to_ms
+
+
+def columns(request: Request, side: Side) -> dict[str, Any]:
+    """All candidates of a side, one array per field (times in ms, rates per second)."""
+    found = side.candidates
+    osl = request.workload.osl
+    layout = _gathered(side.variants, found.variant)
+    blank = [""] * len(found)
+    before = (
+        _gathered(side.prefill_variants, found.prefill_variant)
+        if side.mode == "disagg"
+        else {"layout": blank, "gpus": np.zeros(len(found)), "system": blank}
+    )
+    with np.errstate(divide="ignore"):
+        speed = 1.0 / found.tpot
+    return {
+        "mode": [side.mode] * len(found),
+        "backend": [side.backend] * len(found),
+        "backend_version": layout["version"],
+        "model": layout["checkpoint"],
+        "precision": layout["precision"],
+        "kv_dtype": layout["kv_dtype"],
+        "system": layout["system"],
+        "layout": layout["layout"],
+        "gpus_per_worker": layout["gpus"],
+        "workers": found.workers.astype(int),
+        "batch": found.batch.astype(int),
+        "token_budget": found.token_budget.astype(int),
+        "prefill_system": before["system"],
+        "prefill_layout": before["layout"],
+        "prefill_gpus_per_worker": np.asarray(before["gpus"]).astype(int),
+        "prefill_workers": found.prefill_workers.astype(int),
+        "prefill_batch": found.prefill_batch.astype(int),
+        "prefill_token_budget": found.prefill_token_budget.astype(int),
+        "gpus": found.gpus.astype(int),
+        "gpus_idle": (request.gpus - found.gpus).astype(int),
+        "concurrency": found.concurrency.astype(int),
+        "ttft_ms": to_ms(found.ttft),
+        "tpot_ms": to_ms(found.tpot),
+        "latency_ms": to_ms(latency(request, found)),
+        "request_per_s": found.request_rate,
+        "output_tok_per_s": found.request_rate * osl,
+        "output_tok_per_s_per_gpu": output_rate(request, found),
+        "tok_per_s_per_user": speed,
+        "kv_transfer_ms": to_ms(found.transfer),
+        "load": found.load,
+        "usd_per_hour": hourly_cost(side),
+        "usd_per_million_output_tok": cost_per_million(request, side),
+        "meets_targets": excess(request, found) <= 1.0,
+    }
+
+
+def _gathered(variants: list[Variant], place: Any) -> dict[str, Any]:
+    def each(values: list[Any]) -> Any:
+        return np.array(values, dtype=object)[place]
+
+    return {
+        "layout": each([str(v.parallel) for v in variants]),
+        "gpus": np.array([v.parallel.gpus for v in variants])[place],
+        "checkpoint": each([v.spec.checkpoint for v in variants]),
+        "precision": each([v.spec.precision for v in variants]),
+        "kv_dtype": each([v.kv_dtype for v in variants]),
+        "system": each([v.platform.system.name for v in variants]),
+        "version": each([v.platform.version for v in variants]),
+    }
+
+
+def record(request: Request, found: Found) -> dict[str, Any]:
+    """One candidate as plain Python values (NaN becomes None)."""
+    single = Side(
+        found.side.mode,
+        found.side.backend,
+        found.side.candidates.take(np.array([found.place])),
+        found.side.variants,
+        found.side.prefill_variants,
+    )
+    plain = {}
+    for name, value in columns(request, single).items():
+        entry = value[0]
+        entry = entry.item() if isinstance(entry, np.generic) else entry
+        plain[name] = None if isinstance(entry, float) and not np.isfinite(entry) else entry
+    return plain
