@@ -34,6 +34,11 @@ class AttentionTimer:
         ]
         self._mla = [(_latent(o, kv_dtype), o) for o in stage if isinstance(o, MlaAttention)]
 
+    @property
+    def whole(self) -> bool:
+        """Whether decode is read from a table of whole blocks."""
+        return any(mla_kernel(self._tables, "decode", latent).whole for latent, _ in self._mla)
+
     def seconds(self, batch: Batch) -> Array:
         """Seconds of each iteration."""
         total = np.zeros(len(batch))

@@ -98,12 +98,12 @@ class StepModel:
         self._group = _Curves()  # of the tokens of all ranks that share the experts
         self._sampled = _Curves()  # of the sequences that sample a token
         stage = operators(spec, parallel)
+        self._attention = AttentionTimer(tables, stage, kv_dtype)
         for operator in stage:
             self._add(operator)
         self._all = (self._rank, self._group, self._sampled)
         for curves in self._all:
             curves.close()
-        self._attention = AttentionTimer(tables, stage, kv_dtype)
         # Captured sizes nest, so those of the engine's largest default stand for all.
         gpu = tables.system.gpu
         most = traits.max_sequences(gpu.memory_bytes, gpu.sm)
@@ -157,6 +157,10 @@ class StepModel:
             curves = self._sampled if operator.tokens == "sampled" else self._rank
             curves.add("gemm", time * operator.count, origin)
         elif isinstance(operator, Elementwise):
+            joined = self.traits.norm_in_all_reduce and self.parallel.tp > 1
+            inside = operator.kind in self.traits.fused_elementwise
+            if inside or (joined and operator.kind == "norm") or self._in_module(operator.kind):
+                return
             moved = operator.bytes_per_token * tokens / operator.launches
             time, origin = memory_seconds(tables, moved)
             self._rank.add("memory", time * operator.count * operator.launches, origin)
@@ -190,6 +194,10 @@ class StepModel:
                 tables.system, operator.bytes_per_token * tokens, crosses_domain=crosses
             )
             self._rank.add("communication", time * (self.parallel.pp - 1), unmeasured(time))
+
+    def _in_module(self, kind: str) -> bool:
+        """Whether a small operator is already in a whole-module table of MLA."""
+        return self._attention.whole and kind in ("latent_norm", "rope", "kv_write")
 
     def _add_collective(self, operator: Collective) -> None:
         moved = operator.bytes_per_token * _TOKENS

@@ -25,6 +25,7 @@ from aiconf.engine.trait_schema import (
     Memory,
     Producer,
     Scheduler,
+    Small,
     Tier,
 )
 from aiconf.errors import unknown
@@ -40,8 +41,11 @@ class Traits:
     """One engine version's defaults and rules. ``sources``: fact -> where it was read.
 
     kernels: choice -> sm -> kernels of a table that holds several, the default first.
-    lenders: choice -> backend whose table of the same kernel stands in for an unusable own one.
+    lenders: choice -> smallest sm -> backend whose table of the same kernel stands in for an
+        unusable own one.
     fused_quantization: producers of activations that quantise them in the same kernel.
+    fused_elementwise: kinds of small operators that are part of a larger kernel.
+    norm_in_all_reduce: residual add and norm are part of the all-reduce before them.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
@@ -57,8 +61,10 @@ class Traits:
     communication: Communication
     host: Host
     kernels: Mapping[str, Mapping[int, tuple[str, ...]]]
-    lenders: Mapping[str, str]
+    lenders: Mapping[str, Mapping[int, str]]
     fused_quantization: tuple[Producer, ...]
+    fused_elementwise: tuple[Small, ...]
+    norm_in_all_reduce: bool
     sources: Mapping[str, str]
     notes: tuple[str, ...]
 
@@ -249,8 +255,14 @@ class Traits:
         ``table``: ``decode_attention``, ``prefill_attention``, ``decode_mla``, ``prefill_mla``,
         or an operator and precision such as ``gemm.fp8_block`` and ``moe.nvfp4``.
         """
-        choices = self.kernels.get(table)
+        choices = self.kernels.get(table.removesuffix(".bf16").removesuffix(".fp8"))
+        choices = self.kernels.get(table, choices)
         return _at(choices, sm, ()) if choices else ()
+
+    def lent(self, sm: int) -> dict[str, str]:
+        """Return choice -> backend whose tables are read instead, for a GPU."""
+        found = {choice: _at(by_sm, sm, "") for choice, by_sm in self.lenders.items()}
+        return {choice: backend for choice, backend in found.items() if backend}
 
 
 _Value = TypeVar("_Value")

@@ -81,7 +81,7 @@ def _build(tables: Tables, phase: str, shape: Latent) -> MlaKernel:
     table, axis = ("mla_decode", "past") if phase == "decode" else ("mla_prefill", "isl")
     light = decode_light if phase == "decode" else prefill_light
     for scope in ("kernel", "module", "module_wide"):
-        rows = tables.read(table, f"{phase}_mla", scope=scope)
+        rows = tables.read(table, f"{phase}_mla.{shape.kv_dtype}", scope=scope)
         if rows is None:
             continue
         exact = Origin.MEASURED
