@@ -24,7 +24,7 @@ def _copy_light(gpu: Gpu, moved: Array) -> Array:
 
 def _surface(tables: Tables) -> Surface | None:
     if "memory" not in tables.built:
-        rows = tables.read("quantize", op="scale")
+        rows = tables.read("quantize", "quantize", op="scale")
         if rows is None:
             tables.built["memory"] = None
         else:
