@@ -29,7 +29,12 @@ from aiconf.model.operators import (
 from aiconf.model.spec import ModelSpec
 from aiconf.parallel import Parallel
 from aiconf.perf.collective import collective_seconds, send_seconds
-from aiconf.perf.exchange import Exchange, exchange_seconds, measured_kernels
+from aiconf.perf.exchange import (
+    Exchange,
+    exchange_seconds,
+    measured_kernels,
+    sent_precision,
+)
 from aiconf.perf.gemm import gemm_seconds
 from aiconf.perf.memory import memory_seconds
 from aiconf.perf.moe import Experts, moe_seconds
@@ -180,8 +185,9 @@ class StepModel:
             self._add_collective(operator)
         elif isinstance(operator, MoeExchange):
             exchange = Exchange(
-                operator.ranks, operator.hidden, operator.topk, operator.experts
-            )
+                operator.ranks, operator.hidden, operator.topk, operator.experts,
+                sent_precision(self.spec.quantization.experts),
+            )  # fmt: skip
             kernel = self.traits.exchange(
                 self.parallel, tables.system.nvlink_domain, measured_kernels(tables)
             )

@@ -27,6 +27,7 @@ _PASSES = {"all_reduce": 2.0, "all_gather": 1.0, "reduce_scatter": 1.0, "all_to_
 class _Ring:
     surface: Surface
     ranks: int
+    own: bool  # measured on this system, not on its NVLink twin
 
 
 def link_light(system: System, op: str, ranks: int, moved: Array) -> Array:
@@ -38,16 +39,21 @@ def _surfaces(tables: Tables, source: str, op: str) -> list[_Ring]:
     """Measured surfaces of one source (a backend, or "" for NCCL) by rank count."""
     key = (source, op)
     if key not in tables.built:
-        rings = []
+        rings: list[_Ring] = []
         # NCCL moves 16-bit elements alike, so its fp16 rows stand for bf16.
         dtype = "bf16" if source else "fp16"
-        rows = tables.read("collective", "all_reduce", source or "nccl", op=op, dtype=dtype)
-        if rows is not None:
-            for ranks in np.unique(rows["gpus"]):
+        for system in filter(None, (tables.system.name, tables.system.nvlink_twin)):
+            rows = tables.read(
+                "collective", "all_reduce", source or "nccl", system, op=op, dtype=dtype
+            )
+            known = {ring.ranks for ring in rings}
+            for ranks in [] if rows is None else np.unique(rows["gpus"]):
+                if int(ranks) in known:
+                    continue
                 mask = rows["gpus"] == ranks
                 light = partial(link_light, tables.system, op, int(ranks))
                 fit = Surface.fit((rows["bytes"][mask],), rows["seconds"][mask], light)
-                rings.append(_Ring(fit, int(ranks)))
+                rings.append(_Ring(fit, int(ranks), system == tables.system.name))
         tables.built[key] = rings
     found: list[_Ring] = tables.built[key]
     return found
@@ -67,7 +73,8 @@ def _domain_seconds(tables: Tables, op: str, ranks: int, moved: Array) -> tuple[
         surface = ring.surface.serving(partial(link_light, tables.system, op, ranks))
         size = np.maximum(moved, 1.0)
         time = surface.seconds(size)
-        own = Origin.MEASURED if ring.ranks == ranks else Origin.FALLBACK
+        own = Origin.MEASURED if ring.own else Origin.INTERPOLATED
+        own = own if ring.ranks == ranks else Origin.FALLBACK
         origin = np.where(time < best, reached(surface, own, size), origin)
         best = np.minimum(best, time)
     light = link_light(tables.system, op, ranks, moved) + tables.system.nvlink_latency

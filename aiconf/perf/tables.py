@@ -46,14 +46,14 @@ class Tables:
     built: dict[Any, Any] = field(default_factory=dict)
 
     def read(
-        self, table: str, choice: str = "", backend: str = "", **where: object
+        self, table: str, choice: str = "", backend: str = "", system: str = "", **where: object
     ) -> Columns | None:
         """Read rows that equal ``where``; with ``choice``, the engine's kernel comes last.
 
         Later rows win where several kernels were measured for one shape (see ``Surface.fit``).
         """
         owner = backend or self.lenders.get(choice, self.backend)
-        columns = self.reader.read(self.system.name, owner, table, where or None)
+        columns = self.reader.read(system or self.system.name, owner, table, where or None)
         if columns is None or not len(columns["seconds"]):
             return None
         order = self.kernel_order(choice) if choice and owner == self.backend else ()

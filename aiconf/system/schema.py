@@ -26,6 +26,13 @@ class Count(Strict):
     source: str
 
 
+class Name(Strict):
+    """The name of another system and why it is named."""
+
+    value: str
+    source: str
+
+
 class Rates(Strict):
     """Dense FLOP/s by precision."""
 
@@ -55,3 +62,4 @@ class SystemFile(Strict):
     network_latency: Figure
     host_bandwidth: Figure
     reserved_bytes: Figure
+    nvlink_twin: Name | None = None
