@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from aiconf.engine.batch import Array, Batch
+from aiconf.engine.curves import TOKENS, Curves
 from aiconf.model.operators import GqaAttention, MlaAttention, Operator
 from aiconf.perf.attention import Heads, attention_origin, decode_seconds, prefill_seconds
 from aiconf.perf.gemm import gemm_seconds
@@ -33,6 +35,7 @@ class AttentionTimer:
             if isinstance(o, GqaAttention)
         ]
         self._mla = [(_latent(o, kv_dtype), o) for o in stage if isinstance(o, MlaAttention)]
+        self._project = [_projections(tables, block) for _, block in self._mla]
 
     @property
     def whole(self) -> bool:
@@ -80,7 +83,7 @@ class AttentionTimer:
             if prefill.any():
                 time = prefill_seconds(tables, heads, sequences, chunk, batch.prefill_past)
                 yield heads, "prefill", None, np.where(prefill, time * count, 0.0)
-        for latent, block in self._mla:
+        for (latent, block), project in zip(self._mla, self._project, strict=True):
             if decode.any():
                 time = mla_decode_seconds(tables, latent, rows, batch.context)
                 if not mla_kernel(tables, "decode", latent).whole:
@@ -89,12 +92,10 @@ class AttentionTimer:
             if prefill.any():
                 time = mla_prefill_seconds(tables, latent, sequences, chunk, batch.prefill_past)
                 yield latent, "prefill", None, np.where(prefill, time * block.count, 0.0)
-            time, origin = self._projections(batch, latent, block)
-            yield latent, "projections", origin, time * block.count
+            time = self._projected(batch, latent, project)
+            yield latent, "projections", project.origin, time * block.count
 
-    def _projections(
-        self, batch: Batch, latent: Latent, block: MlaAttention
-    ) -> tuple[Array, Origins]:
+    def _projected(self, batch: Batch, latent: Latent, project: _Projections) -> Array:
         """Projections of one block, less what whole-module tables have counted already.
 
         They run once over all tokens of the iteration, so a prompt beside decodes saves a
@@ -102,21 +103,36 @@ class AttentionTimer:
         """
         prompt = batch.prefill_tokens
         rows = batch.decode * batch.drafted
-        needed, origin = self._project(block, prompt + rows, prompt)
+        needed = project.seconds(prompt + rows, prompt)
         if mla_kernel(self._tables, "decode", latent).whole:
-            needed = needed - self._project(block, rows, np.zeros(len(batch)))[0]
+            needed = needed - project.seconds(rows, np.zeros(len(batch)))
         if mla_kernel(self._tables, "prefill", latent).whole:
-            needed = needed - self._project(block, prompt, prompt)[0]
-        return needed, origin
+            needed = needed - project.seconds(prompt, prompt)
+        return needed
 
-    def _project(self, block: MlaAttention, tokens: Array, prompt: Array) -> tuple[Array, Origins]:
-        total, worst = np.zeros(tokens.shape), np.zeros(tokens.shape, dtype=np.intp)
-        for gemm in block.projections:
-            rows = prompt if gemm.tokens == "prefill" else tokens
-            time, origin = gemm_seconds(self._tables, gemm.dtype, gemm.n, gemm.k, rows)
-            total = total + np.where(rows > 0, time, 0.0)
-            worst = np.maximum(worst, np.where(rows > 0, origin, 0))
-        return total, worst
+
+@dataclass(frozen=True)
+class _Projections:
+    """Projections of one MLA block: those of all tokens, and those of prompt tokens alone."""
+
+    every: Curves
+    prompt: Curves
+    origin: Origins  # a single one: the least trustworthy
+
+    def seconds(self, tokens: Array, prompt: Array) -> Array:
+        """Seconds for ``tokens`` in all of which ``prompt`` belong to prompts."""
+        return self.every.total_at(tokens) + self.prompt.total_at(prompt)
+
+
+def _projections(tables: Tables, block: MlaAttention) -> _Projections:
+    every, prompt, worst = Curves(), Curves(), 0
+    for gemm in block.projections:
+        time, origin = gemm_seconds(tables, gemm.dtype, gemm.n, gemm.k, TOKENS)
+        (prompt if gemm.tokens == "prefill" else every).add("attention", time, origin)
+        worst = max(worst, int(origin[0]))
+    every.close()
+    prompt.close()
+    return _Projections(every, prompt, np.array([worst]))
 
 
 def _latent(block: MlaAttention, kv_dtype: str) -> Latent:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from aiconf.engine.attention import AttentionTimer
 from aiconf.engine.batch import Array, Batch
+from aiconf.engine.curves import PART, PARTS, TOKENS, Curves
 from aiconf.engine.traits import Traits
 from aiconf.model.operators import (
     Collective,
@@ -41,17 +42,6 @@ from aiconf.perf.moe import Experts, moe_seconds
 from aiconf.perf.origin import Origin, Origins, unmeasured
 from aiconf.perf.tables import Tables
 
-PARTS = ("gemm", "attention", "moe", "communication", "memory", "overhead")
-_PART = {name: place for place, name in enumerate(PARTS)}
-
-# Token counts at which the curves are kept: every measured m up to 512 matters for decode
-# batches; beyond, an eighth of an octave follows the curves within their noise.
-_TOKENS: Array = np.unique(
-    np.concatenate(
-        [np.arange(1, 17), np.arange(24, 257, 8), np.round(2.0 ** np.arange(8, 19.01, 0.125))]
-    )
-).astype(np.float64)
-
 
 @dataclass(frozen=True)
 class StepTime:
@@ -62,35 +52,6 @@ class StepTime:
     by_origin: Array
 
 
-class _Curves:
-    """Seconds on a token grid, by part and by origin (rows: part x origin)."""
-
-    def __init__(self) -> None:
-        self.values = np.zeros((len(PARTS), len(Origin), len(_TOKENS)))
-        self.total: Array = np.zeros(len(_TOKENS))
-
-    def add(self, part: str, seconds: Array, origin: Origins) -> None:
-        for kind in Origin:
-            self.values[_PART[part], kind] += np.where(origin == kind, seconds, 0.0)
-
-    def close(self) -> None:
-        """Sum up for ``total_at`` once nothing more is added."""
-        self.total = self.values.sum(axis=(0, 1))
-
-    def total_at(self, tokens: Array) -> Array:
-        """Seconds of all parts at ``tokens``; none for no tokens, in proportion beyond the grid."""
-        found = np.interp(tokens, _TOKENS, self.total) * np.maximum(tokens / _TOKENS[-1], 1.0)
-        return np.where(tokens > 0, found, 0.0)
-
-    def at(self, tokens: Array) -> Array:
-        """Interpolate at ``tokens``; shape (part, origin, point). Zero tokens take no time."""
-        place = np.clip(np.searchsorted(_TOKENS, tokens, side="right") - 1, 0, len(_TOKENS) - 2)
-        left, right = _TOKENS[place], _TOKENS[place + 1]
-        weight = np.clip((tokens - left) / (right - left), 0.0, 1.0)
-        found = self.values[..., place] * (1.0 - weight) + self.values[..., place + 1] * weight
-        return np.where(tokens > 0, found * np.maximum(tokens / _TOKENS[-1], 1.0), 0.0)
-
-
 class StepModel:
     """``seconds(batch)`` of one engine (see the module docstring)."""
 
@@ -99,9 +60,9 @@ class StepModel:
     ) -> None:
         self.spec, self.parallel, self.traits, self.kv_dtype = spec, parallel, traits, kv_dtype
         self._tables = tables
-        self._rank = _Curves()  # of the tokens of one attention rank
-        self._group = _Curves()  # of the tokens of all ranks that share the experts
-        self._sampled = _Curves()  # of the sequences that sample a token
+        self._rank = Curves()  # of the tokens of one attention rank
+        self._group = Curves()  # of the tokens of all ranks that share the experts
+        self._sampled = Curves()  # of the sequences that sample a token
         stage = operators(spec, parallel)
         self._attention = AttentionTimer(tables, stage, kv_dtype)
         for operator in stage:
@@ -127,9 +88,9 @@ class StepModel:
         """Seconds of each iteration with its parts and their origin."""
         rank, group, sampled = self._tokens(batch)
         total = self._rank.at(rank) + self._group.at(group) + self._sampled.at(sampled)
-        self._attention.add(total[_PART["attention"]], batch)
+        self._attention.add(total[PART["attention"]], batch)
         gpu = total.sum(axis=(0, 1))
-        total[_PART["overhead"], Origin.INTERPOLATED] += self._host(sampled, gpu)
+        total[PART["overhead"], Origin.INTERPOLATED] += self._host(sampled, gpu)
         return StepTime(total.sum(axis=(0, 1)), total.sum(axis=1), total.sum(axis=0))
 
     def _tokens(self, batch: Batch) -> tuple[Array, Array, Array]:
@@ -156,7 +117,7 @@ class StepModel:
 
     def _add(self, operator: Operator) -> None:
         """Sum one operator's curve over its layers."""
-        tables, tokens = self._tables, _TOKENS
+        tables, tokens = self._tables, TOKENS
         if isinstance(operator, Gemm):
             time, origin = gemm_seconds(tables, operator.dtype, operator.n, operator.k, tokens)
             curves = self._sampled if operator.tokens == "sampled" else self._rank
@@ -206,7 +167,7 @@ class StepModel:
         return self._attention.whole and kind in ("latent_norm", "rope", "kv_write")
 
     def _add_collective(self, operator: Collective) -> None:
-        moved = operator.bytes_per_token * _TOKENS
+        moved = operator.bytes_per_token * TOKENS
         time, origin = collective_seconds(self._tables, operator.op, operator.ranks, moved)
         curves = self._sampled if operator.tokens == "sampled" else self._rank
         curves.add("communication", time * operator.count, origin)

@@ -6,10 +6,13 @@ GPUs never give less per GPU.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+from numpy.typing import NDArray
 
 from aiconf.search.candidates import Array, Candidates, Index, join
-from aiconf.search.workers import Aggregated, Decode, Prefill
+from aiconf.search.workers import Aggregated, Decode, Prefill, Variant
 from aiconf.serving.disaggregated import (
     prefill_wait,
     prefill_workers_needed,
@@ -59,18 +62,36 @@ def _prefill_front(prefill: Prefill) -> Index:
     return np.array(kept, dtype=np.intp)
 
 
-def _decode_fronts(decode: Decode) -> list[Index]:
-    """By worker size: decode points that no other of that size beats in tpot and rate."""
+def _decode_front(decode: Decode) -> Index:
+    """Decode points that no other of the same worker size beats in tpot and rate."""
     kept = []
-    per_gpu = decode.rate / decode.gpus
-    sizes = np.unique(decode.gpus)
-    for size in sizes:
+    for size in np.unique(decode.gpus):
         own = np.flatnonzero(decode.gpus == size)
-        order = own[np.lexsort((-per_gpu[own], decode.tpot[own]))]
-        best = np.maximum.accumulate(per_gpu[order])
-        ahead = np.concatenate([[True], per_gpu[order][1:] > best[:-1] * (1 + 1e-12)])
+        order = own[np.lexsort((-decode.rate[own], decode.tpot[own]))]
+        best = np.maximum.accumulate(decode.rate[order])
+        ahead = np.concatenate([[True], decode.rate[order][1:] > best[:-1] * (1 + 1e-12)])
         kept.append(order[ahead])
-    return kept
+    return np.concatenate(kept)
+
+
+@dataclass(frozen=True)
+class _Decoding:
+    """Decode sides of every size: ``count`` workers at point ``d``; demand in requests/s."""
+
+    d: Index
+    count: Array
+    gpus: Array
+    demand: Array
+
+
+def _decoding(decode: Decode, gpus: int) -> _Decoding:
+    """Every point of the front by every worker count that leaves a GPU for prefill."""
+    front = _decode_front(decode)
+    most = np.floor((gpus - 1) / decode.gpus[front]).astype(np.intp)
+    d = np.repeat(front, most)
+    first = np.cumsum(most) - most
+    count = (np.arange(len(d)) - np.repeat(first, most) + 1).astype(np.float64)
+    return _Decoding(d, count, count * decode.gpus[d], count * decode.rate[d])
 
 
 def pair(prefill: Prefill, decode: Decode, gpus: int, workload: Workload, sla: Sla) -> Candidates:
@@ -80,81 +101,66 @@ def pair(prefill: Prefill, decode: Decode, gpus: int, workload: Workload, sla: S
     TTFT target; the unit is replicated as often as ``gpus`` hold it. Units of every y are
     tried, from one to all the GPUs.
     """
-    parts = [_empty()]
-    fronts = _decode_fronts(decode)
-    for p in _prefill_front(prefill):
-        for front in fronts:
-            parts.append(_beside(prefill, int(p), decode, front, gpus, workload, sla))
-    return join(parts)
-
-
-def _empty() -> Candidates:
-    none, index = np.zeros(0), np.zeros(0, dtype=np.intp)
-    return Candidates(index, none, none, none, index, *[none] * 10)
+    sides = _decoding(decode, gpus)
+    found = [
+        _beside(prefill, int(p), decode, sides, gpus, workload, sla)
+        for p in _prefill_front(prefill)
+    ]
+    return join(found)
 
 
 def _beside(
-    prefill: Prefill, p: int, decode: Decode, front: Index, gpus: int,
+    prefill: Prefill, p: int, decode: Decode, sides: _Decoding, gpus: int,
     workload: Workload, sla: Sla,
 ) -> Candidates:  # fmt: skip
-    """Units of one prefill point beside the decode points of ``front``, all of one size."""
-    size = prefill.gpus[p]
-    most = int((gpus - size) // decode.gpus[front[0]])
-    if most < 1:
-        return _empty()
-    d, counts = (grid.ravel() for grid in np.meshgrid(front, np.arange(1.0, most + 1)))
-    moved = _moved(prefill, p, decode)[decode.variant[d]]
-    near = _near(prefill, p, decode, gpus)[decode.variant[d]]
-    demand = counts * decode.rate[d]
-    rate, seconds = prefill.rate[p], prefill.seconds[p]
+    """Units of one prefill point beside every decode side."""
+    size, rate, seconds = prefill.gpus[p], prefill.rate[p], float(prefill.seconds[p])
     source = prefill.variants[prefill.variant[p]]
-    transfer = transfer_seconds(source.platform.system, moved, near)
-    slack = sla.ttft - seconds - transfer - decode.tpot[d]
-    x = prefill_workers_needed(demand, rate, seconds, slack)
-    used = x * size + counts * decode.gpus[d]
-    fits = used <= gpus
-    d, counts, x, used, demand, transfer = (
-        a[fits] for a in (d, counts, x, used, demand, transfer)
+    # Far too little or too much for this prefill point is dropped before any arithmetic.
+    fits = sides.gpus + size * np.maximum(sides.demand / rate, 1.0) <= gpus
+    d, count, demand = sides.d[fits], sides.count[fits], sides.demand[fits]
+    side_gpus = sides.gpus[fits]
+    by_variant = transfer_seconds(
+        source.platform.system, _moved(source, decode), _near(source, decode, gpus)
     )
+    transfer = by_variant[decode.variant[d]]
+    slack = sla.ttft - seconds - transfer - decode.tpot[d]
+    x = prefill_workers_needed(demand, float(rate), seconds, slack)
+    used = x * size + side_gpus
+    fits = used <= gpus
+    d, count, x, used, demand, transfer = (a[fits] for a in (d, count, x, used, demand, transfer))
     times = np.floor(gpus / used)
     load = demand / (x * rate)
-    wait = prefill_wait(load, seconds, x)
-    ttft = wait + seconds + transfer + decode.tpot[d]
-    single = workload.osl == 1
-    tpot = np.full(len(d), np.nan) if single else decode.tpot[d]
-    batch = decode.batch[d] * np.array([float(v.parallel.dp) for v in decode.variants])[
-        decode.variant[d]
-    ]
-    inside = batch * counts + demand * ttft
+    ttft = prefill_wait(load, seconds, x) + seconds + transfer + decode.tpot[d]
+    ranks = np.array([float(v.parallel.dp) for v in decode.variants])[decode.variant[d]]
+    batch = decode.batch[d] * ranks
+    same = np.ones(len(d))
     return Candidates(
         variant=decode.variant[d],
-        workers=counts * times,
+        workers=count * times,
         batch=batch,
-        token_budget=np.full(len(d), float(source.platform.token_budget())),
+        token_budget=same * source.platform.token_budget(),
         prefill_variant=np.full(len(d), prefill.variant[p]),
         prefill_workers=x * times,
-        prefill_batch=np.full(len(d), prefill.batch[p] * source.parallel.dp),
-        prefill_token_budget=np.full(len(d), prefill.token_budget[p]),
+        prefill_batch=same * prefill.batch[p] * source.parallel.dp,
+        prefill_token_budget=same * prefill.token_budget[p],
         gpus=used * times,
-        concurrency=np.round(inside * times),
+        concurrency=np.round((batch * count + demand * ttft) * times),
         ttft=ttft,
-        tpot=tpot,
+        tpot=decode.tpot[d],
         request_rate=demand * times,
         transfer=transfer,
         load=load,
     )
 
 
-def _moved(prefill: Prefill, p: int, decode: Decode) -> Array:
+def _moved(source: Variant, decode: Decode) -> Array:
     """KV bytes of one prompt over the busiest link, by decode variant."""
-    source = prefill.variants[prefill.variant[p]]
     return np.array([max(source.kv_bytes, v.kv_bytes) for v in decode.variants])
 
 
-def _near(prefill: Prefill, p: int, decode: Decode, gpus: int) -> Array:
+def _near(source: Variant, decode: Decode, gpus: int) -> NDArray[np.bool_]:
     """Whether prefill and decode share an NVLink domain, by decode variant."""
-    source = prefill.variants[prefill.variant[p]].platform.system
-    domain = source.nvlink_domain
-    return np.array(
-        [v.platform.system.name == source.name and gpus <= domain for v in decode.variants]
-    )
+    system = source.platform.system
+    inside = gpus <= system.nvlink_domain
+    return np.array([v.platform.system.name == system.name and inside for v in decode.variants])

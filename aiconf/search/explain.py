@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from aiconf.engine.batch import Batch
-from aiconf.engine.step import PARTS, StepTime
+from aiconf.engine.curves import PARTS
+from aiconf.engine.step import StepTime
 from aiconf.perf.origin import Origin
 from aiconf.search.request import Request
 from aiconf.search.search import Found

@@ -81,16 +81,19 @@ def search(request: Request, keep: int = 5) -> Outcome:
     sides = [side for side in sides if len(side.candidates)]
     if not sides:
         raise _does_not_fit(request, misfits)
-    met = any(meets(request, side).any() for side in sides)
+    over = {id(side): excess(request, side.candidates) for side in sides}
+    met = any((found <= 1.0).any() for found in over.values())
     top = {}
     for mode in ("agg", "disagg"):
         own = [side for side in sides if side.mode == mode]
-        reached = any(meets(request, side).any() for side in own)
-        ranked = [found for side in own for found in _ranked(request, side, keep, reached)]
+        reached = any((over[id(side)] <= 1.0).any() for side in own)
+        ranked = [
+            found for side in own for found in _ranked(request, side, over[id(side)], keep, reached)
+        ]
         ranked.sort(key=lambda found: -_worth(request, found, reached))
         top[mode] = ranked[:keep]
     firsts = [ranked[0] for ranked in top.values() if ranked]
-    firsts = [f for f in firsts if not met or meets(request, f.side)[f.place]]
+    firsts = [f for f in firsts if not met or over[id(f.side)][f.place] <= 1.0]
     best = max(firsts, key=lambda found: _worth(request, found, met))
     return Outcome(request, sides, met, best, top)
 
@@ -145,13 +148,10 @@ def cost_per_million(request: Request, side: Side) -> Array:
 def excess(request: Request, candidates: Candidates) -> Array:
     """By what factor the worst target is missed; at most 1 where all are met."""
     sla = request.sla
-    return np.maximum.reduce(
-        [
-            candidates.ttft / sla.ttft,
-            np.nan_to_num(candidates.tpot) / sla.tpot,
-            latency(request, candidates) / sla.latency,
-        ]
-    )
+    worst = np.maximum(candidates.ttft / sla.ttft, np.nan_to_num(candidates.tpot) / sla.tpot)
+    if np.isinf(sla.latency):
+        return worst
+    return np.maximum(worst, latency(request, candidates) / sla.latency)
 
 
 def meets(request: Request, side: Side) -> NDArray[np.bool_]:
@@ -168,14 +168,12 @@ def scores(request: Request, side: Side) -> Array:
     return output_rate(request, side.candidates)
 
 
-def _ranked(request: Request, side: Side, keep: int, met: bool) -> list[Found]:
+def _ranked(request: Request, side: Side, over: Array, keep: int, met: bool) -> list[Found]:
     """Best candidate of each pair of layouts; the closest to the targets where none meets."""
     found = side.candidates
-    over = excess(request, found)
-    score = scores(request, side)
     eligible = np.flatnonzero(over <= 1.0) if met else np.arange(len(found))
-    worth = score[eligible] if met else -over[eligible]
-    # Ties go to fewer GPUs in use, then to the smaller worker, then to the lower latency.
+    worth = scores(request, side)[eligible] if met else -over[eligible]
+    # Ties go to fewer GPUs in use, then to the lower TTFT.
     order = eligible[np.lexsort((found.ttft[eligible], found.gpus[eligible], -worth))]
     kept: dict[tuple[int, int], int] = {}
     for place in order:

@@ -12,7 +12,7 @@ from aiconf.engine.engine import Platform
 from aiconf.model.spec import ModelSpec
 from aiconf.parallel import Parallel
 from aiconf.search.space import concurrencies, layouts, token_budgets
-from aiconf.serving.aggregated import aggregated
+from aiconf.serving.aggregated import aggregated, arrivals_per_iteration
 from aiconf.serving.point import Points
 from aiconf.serving.prompt import PromptTime
 from aiconf.workload import Workload
@@ -96,20 +96,32 @@ def aggregated_workers(
 ) -> tuple[Aggregated, list[Misfit]]:
     """Every aggregated worker of at most ``gpus`` GPUs at every concurrency and token budget."""
     variants: list[Variant] = []
-    owner, parts, misfits = [], [], []
+    grids, misfits = [], []
     for spec in specs:
         for parallel in layouts(platform, spec, gpus):
             variant = variant_of(platform, spec, parallel, kv, workload.isl)
-            columns = _operating(variant, workload)
-            if columns is None:
+            grid = _operating(variant, workload)
+            if grid is None:
                 misfits.append(_misfit(variant, workload))
-                continue
-            concurrency, budget = columns
-            step = platform.step(spec, parallel, variant.kv_dtype)
-            parts.append(aggregated(step, workload, concurrency, budget))
-            owner.append(np.full(len(concurrency), len(variants)))
-            variants.append(variant)
-    return Aggregated(variants, _joined(owner).astype(np.intp), _join_points(parts)), misfits
+            else:
+                grids.append(grid)
+                variants.append(variant)
+    owner = _joined([np.full(len(grid[0]), float(i)) for i, grid in enumerate(grids)])
+    lanes = np.array([float(v.parallel.dp * v.parallel.pp) for v in variants])
+    index = owner.astype(np.intp)
+    lane = _joined([grid[0] for grid in grids]) / lanes[index] if grids else owner
+    arrivals = arrivals_per_iteration(workload, lane, _joined([grid[1] for grid in grids]))
+    ends = np.cumsum([len(grid[0]) for grid in grids])
+    parts = [
+        aggregated(
+            platform.step(v.spec, v.parallel, v.kv_dtype),
+            workload,
+            *grid,
+            arrivals[end - len(grid[0]) : end],
+        )
+        for v, grid, end in zip(variants, grids, ends, strict=True)
+    ]
+    return Aggregated(variants, index, _join_points(parts)), misfits
 
 
 def _operating(variant: Variant, workload: Workload) -> tuple[Array, Array] | None:

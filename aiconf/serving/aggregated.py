@@ -17,16 +17,27 @@ from aiconf.serving.point import Array, Points, busiest
 from aiconf.serving.prompt import PromptTime
 from aiconf.workload import Workload
 
-_ROUNDS = 16  # of the fixed points below; they contract by half or better per round
+_ROUNDS = 10  # of the fixed points below; they contract by half or better per round
 
 
 def aggregated(
-    step: StepModel, workload: Workload, concurrency: Array, token_budget: Array
+    step: StepModel,
+    workload: Workload,
+    concurrency: Array,
+    token_budget: Array,
+    arrivals: Array | None = None,
 ) -> Points:
-    """Steady states for arrays of ``concurrency`` (whole worker) and ``token_budget`` (a rank)."""
-    if step.traits.scheduler.policy == "mixed":
-        return _mixed(step, workload, concurrency, token_budget)
-    return _prefill_first(step, workload, concurrency, token_budget)
+    """Steady states for arrays of ``concurrency`` (whole worker) and ``token_budget`` (a rank).
+
+    arrivals: ``arrivals_per_iteration`` of these points, where it was solved for many engines
+    at once; only the mixed policy uses it.
+    """
+    if step.traits.scheduler.policy != "mixed":
+        return _prefill_first(step, workload, concurrency, token_budget)
+    if arrivals is None:
+        lane = concurrency / _lanes(step)
+        arrivals = arrivals_per_iteration(workload, lane, token_budget)
+    return _mixed(step, workload, concurrency, token_budget, arrivals)
 
 
 def _lanes(step: StepModel) -> float:
@@ -34,15 +45,14 @@ def _lanes(step: StepModel) -> float:
     return float(step.parallel.dp * step.parallel.pp)
 
 
-def _mixed(step: StepModel, workload: Workload, concurrency: Array, budget: Array) -> Points:
-    """Iteration by iteration: a arrivals per iteration and rank, solved without any time.
+def arrivals_per_iteration(workload: Workload, lane: Array, budget: Array) -> Array:
+    """Requests that arrive per iteration of the mixed policy, solved without any time.
 
-    A request takes its prompt's iterations, then osl - 1 more. At most ``budget`` tokens are
-    computed per iteration, so a (new_tokens + osl - 1) <= budget bounds the arrivals.
+    ``lane`` requests are in flight per rank and micro-batch. A request takes its prompt's
+    iterations, then osl - 1 more. At most ``budget`` tokens are computed per iteration, so
+    a (new_tokens + osl - 1) <= budget bounds the arrivals a.
     """
-    dp = step.parallel.dp
     prompt, decodes = float(workload.new_tokens), float(workload.osl - 1)
-    lane = concurrency / _lanes(step)
     most = budget / (prompt + decodes)
     arrivals = np.minimum(lane / (decodes + np.ceil(prompt / budget)), most)
     for _ in range(_ROUNDS):
@@ -53,6 +63,16 @@ def _mixed(step: StepModel, workload: Workload, concurrency: Array, budget: Arra
         wait = load * (prompt / room) / (2.0 * (1.0 - load)) * others
         wanted = np.minimum(lane / (decodes + own + wait), most)
         arrivals = 0.5 * (arrivals + wanted)
+    return arrivals
+
+
+def _mixed(
+    step: StepModel, workload: Workload, concurrency: Array, budget: Array, arrivals: Array
+) -> Points:
+    """Iteration by iteration, with ``arrivals`` per iteration and rank."""
+    dp = step.parallel.dp
+    prompt, decodes = float(workload.new_tokens), float(workload.osl - 1)
+    lane = concurrency / _lanes(step)
     decoding = arrivals * decodes
     room = np.maximum(budget - decoding, 1.0)
     own = np.maximum(np.ceil(prompt / room), 1.0)

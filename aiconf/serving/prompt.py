@@ -16,7 +16,7 @@ class PromptTime:
     def __init__(self, step: StepModel, workload: Workload, budget: Array) -> None:
         self._prompt = float(workload.new_tokens)
         self._budgets, self._place = np.unique(budget, return_inverse=True)
-        self._counts = np.unique(np.round(np.geomspace(1.0, 1024.0, 24)))
+        self._counts = np.unique(np.round(np.geomspace(1.0, 1024.0, 21)))
         counts, budgets = np.meshgrid(self._counts, self._budgets)
         tokens = counts * self._prompt
         rounds = np.ceil(tokens / budgets)
