@@ -8,6 +8,6 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def data_dir(name: str) -> Path:
-    """Return the folder ``name`` (``perf_db``, ``systems``, ``models``, ``backends``, ``templates``)."""
+    """Return a data folder: ``perf_db``, ``systems``, ``models``, ``backends``, ``templates``."""
     packed = _PACKAGE / "_data" / name
     return packed if packed.is_dir() else _PACKAGE.parent / name

@@ -56,7 +56,7 @@ class Capacity:
         mean = float(self.sequence_bytes(isl + osl / 2.0))
         spread = (float(self.sequence_bytes(isl + osl)) - float(self.sequence_bytes(isl))) / 12**0.5
         root = (-2.0 * spread + (4.0 * spread**2 + 4.0 * mean * self.kv) ** 0.5) / (2.0 * mean)
-        return max(root**2, 1.0)
+        return float(max(root**2, 1.0))
 
 
 def _ffn_width(spec: ModelSpec, parallel: Parallel) -> float:

@@ -27,6 +27,7 @@ class Curves:
         self.total: Array = np.zeros(len(TOKENS))
 
     def add(self, part: str, seconds: Array, origin: Origins) -> None:
+        """Add seconds on the token grid, each to the origin it came from."""
         for kind in Origin:
             self.values[PART[part], kind] += np.where(origin == kind, seconds, 0.0)
 

@@ -7,19 +7,21 @@ counts, so that timing a batch is one interpolation; attention is read from its 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aiconf.engine.attention import AttentionTimer
 from aiconf.engine.batch import Array, Batch
-from aiconf.engine.curves import PART, PARTS, TOKENS, Curves
+from aiconf.engine.curves import PART, TOKENS, Curves
 from aiconf.engine.traits import Traits
 from aiconf.model.operators import (
     Collective,
     Elementwise,
     Gemm,
+    GqaAttention,
+    MlaAttention,
     Moe,
     MoeExchange,
     Operator,
@@ -117,60 +119,80 @@ class StepModel:
 
     def _add(self, operator: Operator) -> None:
         """Sum one operator's curve over its layers."""
-        tables, tokens = self._tables, TOKENS
+        if isinstance(operator, PipelineSend):
+            self._add_send(operator)
+            return
+        if isinstance(operator, (GqaAttention, MlaAttention)) or self._fused(operator):
+            return
+        # Layouts share most of their shapes: each is timed once per set of tables.
+        once = replace(operator, count=1)
+        built = self._tables.built
+        if once not in built:
+            built[once] = self._timed(once)
+        part, (time, origin) = built[once]
+        self._curves(operator).add(part, time * operator.count, origin)
+
+    def _curves(self, operator: Operator) -> Curves:
+        """Whose tokens an operator's time depends on."""
+        if isinstance(operator, Moe):
+            return self._group
+        if isinstance(operator, (Gemm, Collective)) and operator.tokens == "sampled":
+            return self._sampled
+        return self._rank
+
+    def _timed(self, operator: Operator) -> tuple[str, tuple[Array, Origins]]:
+        """Part of the model and seconds of one occurrence on the token grid."""
+        tables = self._tables
         if isinstance(operator, Gemm):
-            time, origin = gemm_seconds(tables, operator.dtype, operator.n, operator.k, tokens)
-            curves = self._sampled if operator.tokens == "sampled" else self._rank
-            curves.add("gemm", time * operator.count, origin)
-        elif isinstance(operator, Elementwise):
-            joined = self.traits.norm_in_all_reduce and self.parallel.tp > 1
-            inside = operator.kind in self.traits.fused_elementwise
-            if inside or (joined and operator.kind == "norm") or self._in_module(operator.kind):
-                return
-            moved = operator.bytes_per_token * tokens / operator.launches
-            time, origin = memory_seconds(tables, moved)
-            self._rank.add("memory", time * operator.count * operator.launches, origin)
-        elif isinstance(operator, Quantize):
-            if operator.after in self.traits.fused_quantization:
-                return  # it shares the kernel, and the bytes, of what comes before
-            time, origin = memory_seconds(tables, 3.0 * operator.k * tokens)
-            self._rank.add("memory", time * operator.count, origin)
-        elif isinstance(operator, Moe):
-            shape = Experts(
-                operator.hidden, operator.inter, operator.topk, operator.experts,
-                operator.tp, operator.ep,
-            )  # fmt: skip
-            time, origin = moe_seconds(tables, self._moe_dtype(operator.dtype), shape, tokens)
-            self._group.add("moe", time * operator.count, origin)
-        elif isinstance(operator, Collective):
-            self._add_collective(operator)
-        elif isinstance(operator, MoeExchange):
-            exchange = Exchange(
-                operator.ranks, operator.hidden, operator.topk, operator.experts,
-                sent_precision(self.spec.quantization.experts),
-            )  # fmt: skip
-            kernel = self.traits.exchange(
-                self.parallel, tables.system.nvlink_domain, measured_kernels(tables)
+            return "gemm", gemm_seconds(tables, operator.dtype, operator.n, operator.k, TOKENS)
+        if isinstance(operator, Elementwise):
+            time, origin = memory_seconds(
+                tables, operator.bytes_per_token * TOKENS / operator.launches
             )
-            sent = tokens * operator.token_share
-            time, origin = exchange_seconds(tables, kernel, exchange, sent)
-            self._rank.add("communication", time * operator.count, origin)
-        elif isinstance(operator, PipelineSend):
-            crosses = self.parallel.gpus > tables.system.nvlink_domain
-            time = send_seconds(
-                tables.system, operator.bytes_per_token * tokens, crosses_domain=crosses
-            )
-            self._rank.add("communication", time * (self.parallel.pp - 1), unmeasured(time))
+            return "memory", (time * operator.launches, origin)
+        if isinstance(operator, Quantize):
+            return "memory", memory_seconds(tables, 3.0 * operator.k * TOKENS)
+        if isinstance(operator, Collective):
+            moved = operator.bytes_per_token * TOKENS
+            return "communication", collective_seconds(tables, operator.op, operator.ranks, moved)
+        if isinstance(operator, MoeExchange):
+            return "communication", self._exchange(operator)
+        assert isinstance(operator, Moe)
+        shape = Experts(
+            operator.hidden, operator.inter, operator.topk, operator.experts,
+            operator.tp, operator.ep,
+        )  # fmt: skip
+        return "moe", moe_seconds(tables, self._moe_dtype(operator.dtype), shape, TOKENS)
 
-    def _in_module(self, kind: str) -> bool:
-        """Whether a small operator is already in a whole-module table of MLA."""
-        return self._attention.whole and kind in ("latent_norm", "rope", "kv_write")
+    def _exchange(self, operator: MoeExchange) -> tuple[Array, Origins]:
+        tables = self._tables
+        shape = Exchange(
+            operator.ranks, operator.hidden, operator.topk, operator.experts,
+            sent_precision(operator.dtype),
+        )  # fmt: skip
+        kernel = self.traits.exchange(
+            self.parallel, tables.system.nvlink_domain, measured_kernels(tables)
+        )
+        return exchange_seconds(tables, kernel, shape, TOKENS * operator.token_share)
 
-    def _add_collective(self, operator: Collective) -> None:
-        moved = operator.bytes_per_token * TOKENS
-        time, origin = collective_seconds(self._tables, operator.op, operator.ranks, moved)
-        curves = self._sampled if operator.tokens == "sampled" else self._rank
-        curves.add("communication", time * operator.count, origin)
+    def _add_send(self, operator: PipelineSend) -> None:
+        """Activations cross every boundary between pipeline stages once."""
+        system = self._tables.system
+        crosses = self.parallel.gpus > system.nvlink_domain
+        time = send_seconds(system, operator.bytes_per_token * TOKENS, crosses_domain=crosses)
+        self._rank.add("communication", time * (self.parallel.pp - 1), unmeasured(time))
+
+    def _fused(self, operator: Operator) -> bool:
+        """Whether a small operator is part of a larger kernel of this engine."""
+        traits = self.traits
+        if isinstance(operator, Quantize):
+            return operator.after in traits.fused_quantization
+        if not isinstance(operator, Elementwise):
+            return False
+        if operator.kind == "norm" and traits.norm_in_all_reduce and self.parallel.tp > 1:
+            return True
+        in_module = operator.kind in ("latent_norm", "rope", "kv_write")
+        return operator.kind in traits.fused_elementwise or (in_module and self._attention.whole)
 
     def _moe_dtype(self, dtype: str) -> str:
         """mxfp4 experts multiply by 8-bit activations where the GPU has 4-bit tensor cores."""
@@ -180,4 +202,5 @@ class StepModel:
 def shares(values: Array) -> NDArray[np.float64]:
     """Normalise parts (first axis) to sum to 1."""
     total = values.sum(axis=0, keepdims=True)
-    return np.divide(values, total, out=np.zeros_like(values), where=total > 0)
+    found: Array = np.divide(values, total, out=np.zeros_like(values), where=total > 0)
+    return found

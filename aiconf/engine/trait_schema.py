@@ -227,7 +227,9 @@ class Communication:
 
 
 Producer = Literal["norm", "attention", "activation"]
-Small = Literal["norm", "qk_norm", "latent_norm", "rope", "kv_write", "activation", "topk", "embedding"]
+Small = Literal[
+    "norm", "qk_norm", "latent_norm", "rope", "kv_write", "activation", "topk", "embedding"
+]
 
 
 @dataclass(frozen=True)

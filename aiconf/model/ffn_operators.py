@@ -60,10 +60,12 @@ def _experts(spec: ModelSpec, ffn: MoeFfn, parallel: Parallel, count: int) -> It
         dtype=spec.quantization.experts,
         count=count,
     )
-    yield from _expert_traffic(hidden, ffn, parallel, count)
+    yield from _expert_traffic(spec, ffn, parallel, count)
 
 
-def _expert_traffic(hidden: int, ffn: MoeFfn, parallel: Parallel, count: int) -> Iterator[Operator]:
+def _expert_traffic(
+    spec: ModelSpec, ffn: MoeFfn, parallel: Parallel, count: int
+) -> Iterator[Operator]:
     """What joins the ranks of an expert layer.
 
     One attention group (dp 1): its ranks hold the same tokens, so partial sums of the routed
@@ -72,13 +74,14 @@ def _expert_traffic(hidden: int, ffn: MoeFfn, parallel: Parallel, count: int) ->
     then gather. DP attention with experts split inside (ep < tp x dp): every rank gathers the
     tokens of all and the partial sums are reduce-scattered back.
     """
-    message = hidden * BF16
+    hidden, message = spec.hidden, spec.hidden * BF16
     if parallel.dp == 1:
         if parallel.tp > 1:
             yield Collective("all_reduce", parallel.tp, message, count, "moe")
         return
     if parallel.ep == parallel.stage_gpus:
-        yield MoeExchange(parallel.ep, hidden, ffn.topk, ffn.experts, count, 1 / parallel.tp)
+        dtype, share = spec.quantization.experts, 1 / parallel.tp
+        yield MoeExchange(parallel.ep, hidden, ffn.topk, ffn.experts, dtype, count, share)
     else:
         everyone = parallel.dp * message
         yield Collective("all_gather", parallel.stage_gpus, everyone, count, "moe")

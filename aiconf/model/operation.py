@@ -154,6 +154,7 @@ class MoeExchange:
     hidden: int
     topk: int
     experts: int
+    dtype: Precision  # of the experts
     count: int
     token_share: float = 1.0
 

@@ -83,8 +83,9 @@ def _kernel(tables: Tables, phase: str, shape: Heads) -> _Kernel:
 
 
 def _build(tables: Tables, phase: str, shape: Heads) -> _Kernel:
-    table, axis = ("decode_attention", "past") if phase == "decode" else ("prefill_attention", "isl")
-    light = decode_light if phase == "decode" else prefill_light
+    decoding = phase == "decode"
+    table, axis = ("decode_attention", "past") if decoding else ("prefill_attention", "isl")
+    light = decode_light if decoding else prefill_light
     rows = tables.read(table, table, kv_dtype=shape.kv_dtype)
     borrowed = rows is None
     if rows is None:

@@ -46,8 +46,10 @@ def _surfaces(tables: Tables, source: str, op: str) -> list[_Ring]:
             rows = tables.read(
                 "collective", "all_reduce", source or "nccl", system, op=op, dtype=dtype
             )
+            if rows is None:
+                continue
             known = {ring.ranks for ring in rings}
-            for ranks in [] if rows is None else np.unique(rows["gpus"]):
+            for ranks in np.unique(rows["gpus"]):
                 if int(ranks) in known:
                     continue
                 mask = rows["gpus"] == ranks

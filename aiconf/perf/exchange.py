@@ -102,7 +102,8 @@ def _surface(
     # it comes last and stays.
     order = np.argsort(-rows["seconds"], kind="stable")
     rows = {key: column[order] for key, column in rows.items()}
-    found = Exchange(*(int(value) for value in unique[near]), str(rows["dtype"][0]))
+    ranks, hidden, topk, experts = (int(value) for value in unique[near])
+    found = Exchange(ranks, hidden, topk, experts, str(rows["dtype"][0]))
     system = tables.system
     light = partial(exchange_light, system, found, phase)
     fit = Surface.fit((rows["tokens"],), rows["seconds"], light)

@@ -57,17 +57,17 @@ def _read_grid(tables: Tables, dtype: str) -> _Grid | None:
     rows = tables.read("gemm", f"gemm.{dtype}", dtype=dtype)
     if rows is None:
         return None
-    axes, places = [], []
-    for name in ("n", "k", "m"):
-        axis, place = np.unique(rows[name], return_inverse=True)
-        axes.append(axis.astype(np.float64))
-        places.append(place.reshape(-1))
+    (n, at_n), (k, at_k), (m, at_m) = (
+        np.unique(rows[name], return_inverse=True) for name in ("n", "k", "m")
+    )
     seconds = rows["seconds"].astype(np.float64)
     floor = float(seconds.min())
     light = gemm_light(tables.system.gpu, dtype, rows["n"], rows["k"], rows["m"].astype(float))
-    ratio = np.full([len(axis) for axis in axes], np.nan)
-    ratio[tuple(places)] = seconds / (floor + light)
-    return _Grid(*axes, fill_holes(ratio), floor)
+    ratio = np.full((len(n), len(k), len(m)), np.nan)
+    ratio[at_n, at_k, at_m] = seconds / (floor + light)
+    return _Grid(
+        n.astype(np.float64), k.astype(np.float64), m.astype(np.float64), fill_holes(ratio), floor
+    )
 
 
 def _between(axis: Array, value: float) -> tuple[int, int, float]:

@@ -59,5 +59,7 @@ def pareto(speed: Array, yield_: Array) -> Index:
     """Indices of the points that no other point beats in both, by descending ``speed``."""
     order = np.lexsort((-yield_, -speed))
     best = np.maximum.accumulate(yield_[order])
-    ahead = np.concatenate([[True], yield_[order][1:] > best[:-1]]) if len(order) else []
-    return order[np.asarray(ahead, dtype=bool)]
+    ahead = np.ones(len(order), dtype=bool)
+    ahead[1:] = yield_[order][1:] > best[:-1]
+    front: Index = order[ahead]
+    return front

@@ -8,11 +8,12 @@ import numpy as np
 
 from aiconf.engine.batch import Batch
 from aiconf.engine.engine import Platform
+from aiconf.engine.step import StepModel
 from aiconf.errors import UserError
 from aiconf.model.layout import layout_problem
 from aiconf.model.spec import ModelSpec
 from aiconf.parallel import Parallel
-from aiconf.search.candidates import Candidates
+from aiconf.search.candidates import Array, Candidates
 from aiconf.search.combine import replicate
 from aiconf.search.request import Request
 from aiconf.search.search import Found, Side
@@ -146,7 +147,7 @@ def _disaggregated(setting: Setting) -> tuple[Request, Found]:
     supply = setting.prefill_workers * batch * before.parallel.dp * before.parallel.pp / seconds
     decode = after.platform.step(after.spec, after.parallel, after.kv_dtype)
     held = min(float(setting.concurrency), _room(setting, after, int(budget)))
-    rate, tpot, held = _matched(decode, work, held, setting.workers, supply * MAX_UTILISATION)
+    rate, tpot, inside = _matched(decode, work, held, setting.workers, supply * MAX_UTILISATION)
     load = rate / supply
     near = np.array([after.platform.system.name == before.platform.system.name
                      and gpus <= before.platform.system.nvlink_domain])  # fmt: skip
@@ -156,18 +157,20 @@ def _disaggregated(setting: Setting) -> tuple[Request, Found]:
     ttft = wait + seconds + transfer + tpot
     one = np.ones(1)
     found = Candidates(
-        variant=np.zeros(1, dtype=np.intp), workers=one * setting.workers, batch=held,
+        variant=np.zeros(1, dtype=np.intp), workers=one * setting.workers, batch=inside,
         token_budget=one * budget, prefill_variant=np.zeros(1, dtype=np.intp),
         prefill_workers=one * setting.prefill_workers,
         prefill_batch=batch * before.parallel.dp, prefill_token_budget=one * budget,
-        gpus=one * gpus, concurrency=np.round(held * setting.workers + rate * ttft),
+        gpus=one * gpus, concurrency=np.round(inside * setting.workers + rate * ttft),
         ttft=ttft, tpot=tpot, request_rate=rate, transfer=transfer, load=load,
     )  # fmt: skip
     side = Side("disagg", before.platform.traits.name, found, [after], [before])
     return request, Found(side, 0)
 
 
-def _matched(step, work, held, workers, most):  # type: ignore[no-untyped-def]
+def _matched(
+    step: StepModel, work: Workload, held: float, workers: int, most: Array
+) -> tuple[Array, Array, Array]:
     """Decode at ``held`` sequences per worker, or at as many as the prefill side can feed."""
     lanes = step.parallel.dp * step.parallel.pp
     sizes = np.unique(np.append(np.round(np.geomspace(1.0, held, 200)), held))

@@ -20,7 +20,9 @@ def plan(request: Request, found: Found) -> Plan:
     batch = round(found.value("batch"))
     if before is None:
         budget = round(found.value("token_budget"))
-        workers = (_worker("agg", found.value("workers"), variant, batch, budget, length, work),)
+        workers: tuple[Worker, ...] = (
+            _worker("agg", found.value("workers"), variant, batch, budget, length, work),
+        )
     else:
         ahead = round(found.value("prefill_batch"))
         budget = round(found.value("prefill_token_budget"))

@@ -42,4 +42,5 @@ def busiest(mean: Array, ranks: int) -> Array:
     """
     if ranks == 1:
         return np.maximum(mean, 1e-12)
-    return np.maximum(1.0, mean + np.sqrt(2.0 * mean * np.log(ranks)))
+    spread: Array = np.sqrt(2.0 * mean * np.log(ranks))
+    return np.maximum(1.0, mean + spread)
