@@ -131,7 +131,8 @@ def main() -> None:
     print("Rows whose engine admitted only some of the users (TTFT longer than the decoding):\n")
     _report([run for run in runs if run.queued], options.markdown, "queued")
     print("Rows of DeepSeek whose source hides whether MTP was on (its TPOT may be of drafts):\n")
-    _report([r for r in runs if r.hides_drafts and not r.queued], options.markdown, "MTP not stated")
+    hidden = [run for run in runs if run.hides_drafts and not run.queued]
+    _report(hidden, options.markdown, "MTP not stated")
     print(f"AIConfigurator 0.12, both files, answers {PEER_COVERAGE} % of the rows:")
     for name, (tpot, tpot_mid, ttft, ttft_mid, count) in PEER.items():
         print(f"  {name:7s} {count:5d} rows  TPOT mean {tpot:.1f} median {tpot_mid:.1f}"

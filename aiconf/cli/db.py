@@ -210,7 +210,7 @@ def _parse(kind: str, text: str) -> object:
     return {"str": str, "int": int, "float": float}[kind](text)
 
 
-def _summary(values: Any, most: int = 12) -> str:  # noqa: ANN401  an array of any type
+def _summary(values: Any, most: int = 12) -> str:
     import numpy as np
 
     distinct = np.unique(values.astype(str) if values.dtype == object else values)

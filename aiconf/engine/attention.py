@@ -49,6 +49,13 @@ class AttentionTimer:
             total += time
         return total
 
+    def projection_seconds(self, tokens: Array) -> Array:
+        """Seconds of the projections of MLA blocks that all tokens go through."""
+        total = np.zeros(tokens.shape)
+        for (_, block), project in zip(self._mla, self._project, strict=True):
+            total += project.every.total_at(tokens) * block.count
+        return total
+
     def add(self, attention: Array, batch: Batch) -> None:
         """Add seconds to ``attention``, shape (origin, point), by where they came from."""
         chunk = batch.prefill_tokens / np.maximum(batch.prefill_sequences, 1e-9)

@@ -86,6 +86,28 @@ class StepModel:
             total += curves.total_at(tokens)
         return total + self._host(sampled, total)
 
+    @property
+    def graph_sizes(self) -> Array:
+        """Batch sizes captured as CUDA graphs, ascending."""
+        return self._graph_sizes
+
+    def rank_seconds(self, tokens: Array) -> Array:
+        """Seconds of what depends on the tokens of one attention rank."""
+        return self._rank.total_at(tokens) + self._attention.projection_seconds(tokens)
+
+    def group_seconds(self, tokens: Array) -> Array:
+        """Seconds of what depends on the tokens of all ranks that share the experts."""
+        return self._group.total_at(tokens)
+
+    def sampled_seconds(self, sequences: Array) -> Array:
+        """Seconds of what depends on the sequences that sample a token."""
+        return self._sampled.total_at(sequences)
+
+    def attention_seconds(self, batch: Batch) -> Array:
+        """Seconds of attention beside ``rank_seconds``, without projections counted there."""
+        rows = batch.prefill_tokens + batch.decode
+        return self._attention.seconds(batch) - self._attention.projection_seconds(rows)
+
     def time(self, batch: Batch) -> StepTime:
         """Seconds of each iteration with its parts and their origin."""
         rank, group, sampled = self._tokens(batch)

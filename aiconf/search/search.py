@@ -120,13 +120,15 @@ def _sides(request: Request) -> tuple[list[Side], list[Misfit]]:
 def latency(request: Request, candidates: Candidates) -> Array:
     """Mean seconds from request to last token."""
     tpot: Array = np.nan_to_num(candidates.tpot)
-    return np.add(candidates.ttft, (request.workload.osl - 1) * tpot, dtype=np.float64)
+    total: Array = candidates.ttft + (request.workload.osl - 1) * tpot
+    return total
 
 
 def output_rate(request: Request, candidates: Candidates) -> Array:
     """Output tokens/s per GPU of the cluster (idle GPUs count)."""
     per_request = request.workload.osl / request.gpus
-    return np.multiply(candidates.request_rate, per_request, dtype=np.float64)
+    rate: Array = candidates.request_rate * per_request
+    return rate
 
 
 def hourly_cost(side: Side) -> Array:

@@ -27,7 +27,7 @@ class Config:
         """Build the error for what is wrong in this file."""
         return UserError(f"{self.source}: {text}")
 
-    def get(self, key: str) -> Any:  # noqa: ANN401 (raw JSON)
+    def get(self, key: str) -> Any:
         """Return a raw value, None where the key is absent."""
         return self._figures.get(key)
 

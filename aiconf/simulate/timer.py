@@ -1,0 +1,136 @@
+"""Iteration times for a replay: one number per call, from lists built once.
+
+A replay asks for the time of one batch at a time, a million times over. ``StepModel`` is made
+for arrays, so its curves are laid out here as plain lists: seconds by token count, decode
+attention by batch size and context, prefill attention by the length of the equal causal prompt.
+Between the points of a list times are linear, as they are between measured points.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from aiconf.engine.batch import Array, Batch
+from aiconf.engine.step import StepModel
+
+_CONTEXTS = 33  # points of the context axis: enough that decode attention is linear between
+
+
+class IterationTimer:
+    """Seconds of single iterations of one engine (all its attention ranks in step).
+
+    most_tokens: tokens of one rank in an iteration at most; most_decode: sequences of one rank;
+    longest: tokens of a context.
+    """
+
+    def __init__(
+        self, step: StepModel, most_tokens: int, most_decode: int, longest: int
+    ) -> None:
+        self._dp = step.parallel.dp
+        self._graphs = step.graph_sizes
+        ranks = np.arange(most_tokens + 1.0)
+        self._rank: list[float] = step.rank_seconds(ranks).tolist()
+        self._sampled: list[float] = step.sampled_seconds(np.arange(most_decode + 65.0)).tolist()
+        self._group_stride = max(1, most_tokens * self._dp // 16384)
+        groups = np.arange(0.0, most_tokens * self._dp + self._group_stride, self._group_stride)
+        self._group: list[float] = step.group_seconds(groups).tolist()
+        self._decode = _decode_attention(step, most_decode, longest)
+        self._stride = longest / (_CONTEXTS - 1)
+        self._prompt, self._prompt_stride = _prompt_attention(step, longest)
+        self._padded = _padding(self._graphs, most_decode)
+        self._host = step.traits.host
+        self._hidden = step.traits.asynchronous(step.parallel)
+
+    def decode(self, sequences: int, context: float, everywhere: int) -> float:
+        """Decode iteration: ``sequences`` on the busiest rank, ``everywhere`` on all ranks.
+
+        context: mean cached tokens of the sequences of the busiest rank.
+        """
+        rows = self._padded[sequences]
+        group = everywhere if rows == sequences else rows * self._dp
+        time = self._rank[rows] + self._groups(group) + self._sampled[rows]
+        return self._with_host(time + self.decode_attention(sequences, context), sequences)
+
+    def mixed(
+        self,
+        tokens: int,
+        everywhere: int,
+        decode: int,
+        context: float,
+        prompt_attention: float,
+        sampled: int,
+    ) -> float:
+        """Iteration with prompt tokens: ``tokens`` on the busiest rank in all."""
+        time = self._rank[tokens] + self._groups(everywhere) + self._sampled[sampled]
+        time += prompt_attention
+        if decode:
+            time += self.decode_attention(decode, context)
+        return self._with_host(time, sampled)
+
+    def decode_attention(self, sequences: int, context: float) -> float:
+        """Decode attention of all layers, linear between the points of the context axis."""
+        row = self._decode[sequences]
+        place = context / self._stride
+        low = int(place)
+        if low >= _CONTEXTS - 1:
+            low = _CONTEXTS - 2
+        return row[low] + (row[low + 1] - row[low]) * (place - low)
+
+    def prompt_attention(self, chunk: int, past: int) -> float:
+        """Prefill attention of all layers for one chunk behind ``past`` tokens."""
+        place = math.sqrt(chunk * (chunk + 2.0 * past)) / self._prompt_stride
+        low = min(int(place), len(self._prompt) - 2)
+        return self._prompt[low] + (self._prompt[low + 1] - self._prompt[low]) * (place - low)
+
+    @property
+    def prompt_floor(self) -> float:
+        """Prefill attention of the shortest prompt: what several prompts share once."""
+        return self._prompt[0]
+
+    def _groups(self, tokens: int) -> float:
+        place = tokens / self._group_stride
+        low = int(place)
+        return self._group[low] + (self._group[low + 1] - self._group[low]) * (place - low)
+
+    def _with_host(self, gpu: float, running: int) -> float:
+        host = self._host.seconds_per_iteration + self._host.seconds_per_sequence * running
+        return max(gpu, host) if self._hidden else gpu + host
+
+
+def _decode_attention(step: StepModel, most: int, longest: int) -> list[list[float]]:
+    """Rows by batch size (0 to ``most``), columns by context."""
+    contexts = np.linspace(0.0, longest, _CONTEXTS)
+    sizes = np.unique(np.concatenate([np.arange(1.0, 65.0), np.geomspace(64.0, most, 48)]))
+    sizes = np.unique(np.round(sizes[sizes <= most]))
+    n, c = (grid.ravel() for grid in np.meshgrid(sizes, contexts, indexing="ij"))
+    known = step.attention_seconds(Batch.of(decode=n, context=np.maximum(c, 1.0)))
+    table = known.reshape(len(sizes), _CONTEXTS)
+    every: Array = np.array(
+        [np.interp(np.arange(most + 1.0), sizes, table[:, i]) for i in range(_CONTEXTS)]
+    )
+    rows: list[list[float]] = every.T.tolist()
+    return rows
+
+
+def _prompt_attention(step: StepModel, longest: int) -> tuple[list[float], float]:
+    """Attention of one causal prompt by its length, evenly spaced."""
+    stride = max(longest / 2048.0, 1.0)
+    lengths = np.arange(0.0, longest + 2 * stride, stride)
+    lengths[0] = 1.0
+    known = step.attention_seconds(Batch.of(prefill_tokens=lengths))
+    values: list[float] = known.tolist()
+    return values, stride
+
+
+def _padding(sizes: Array, most: int) -> list[int]:
+    """Graph size that each number of sequences is padded to."""
+    if not len(sizes):
+        return list(range(most + 1))
+    wanted = np.arange(most + 1)
+    place = np.searchsorted(sizes, wanted)
+    padded = np.where(place < len(sizes), sizes[np.minimum(place, len(sizes) - 1)], wanted)
+    padded[0] = 0
+    found: list[int] = np.minimum(padded, most).astype(int).tolist()
+    return found
