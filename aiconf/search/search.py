@@ -135,12 +135,14 @@ def hourly_cost(side: Side) -> Array:
     """USD per hour of the GPUs that a candidate uses."""
     price = np.array([v.platform.system.gpu.cost_usd_per_hour for v in side.variants])
     found = side.candidates
+    total: Array = found.gpus * price[found.variant]
     if side.mode == "agg":
-        return found.gpus * price[found.variant]
+        return total
     prefill = np.array([v.platform.system.gpu.cost_usd_per_hour for v in side.prefill_variants])
     size = np.array([float(v.parallel.gpus) for v in side.prefill_variants])
     before = found.prefill_workers * size[found.prefill_variant]
-    return before * prefill[found.prefill_variant] + (found.gpus - before) * price[found.variant]
+    total += before * (prefill[found.prefill_variant] - price[found.variant])
+    return total
 
 
 def cost_per_million(request: Request, side: Side) -> Array:

@@ -36,7 +36,7 @@ def hand_made():
 
     def build(tables, order=(), system="h200_sxm", lenders=None):
         placed = {
-            (system, *((name if isinstance(name, tuple) else ("vllm", name)))): columns
+            (system, *(name if isinstance(name, tuple) else ("vllm", name))): columns
             for name, columns in tables.items()
         }
         return Tables(

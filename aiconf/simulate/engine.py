@@ -1,0 +1,279 @@
+"""Replay of one engine: its scheduler, iteration by iteration, on predicted times.
+
+Ported in behaviour, not in code, from vllm/v1/core/sched/scheduler.py (0.24), sglang
+managers/scheduler.py (0.5.14) and TensorRT-LLM pyexecutor (1.3.0rc20). Differences on purpose:
+the KV cache is counted in tokens (half a block lost per sequence), not in block tables; a
+preempted request is always recomputed; all attention ranks run in step.
+
+Between two events (arrival, end of a prompt, end of a request, full cache) the decoding batch
+does not change and its iteration time is linear in the context, so the clock jumps over all of
+its iterations at once: k iterations take k times the middle one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from heapq import heappop, heappush
+
+import numpy as np
+
+from aiconf.simulate.requests import Load, Replay
+from aiconf.simulate.timer import IterationTimer
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Settings of the engine, each of one attention rank.
+
+    token_budget: tokens of an iteration. max_sequences: running sequences. kv_tokens: tokens
+    that the cache holds. mixed: prompts share iterations with decodes (else they go first).
+    chunked: a prompt may be split. reserve: share of a request's output for which the cache
+    must have room when it is admitted. jump: skip over equal iterations in closed form.
+    """
+
+    token_budget: int
+    max_sequences: int
+    kv_tokens: float
+    mixed: bool
+    chunked: bool = True
+    reserve: float = 0.0
+    lost: float = 8.0  # tokens of cache lost per sequence: half a block
+    jump: bool = True
+
+
+class _Rank:
+    """Queues and running batch of one attention rank."""
+
+    __slots__ = ("ends", "kv", "order", "prefill", "running", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting: deque[int] = deque()
+        self.prefill: list[int] = []  # admitted, prompt not finished; in order
+        self.running = 0  # decoding sequences
+        self.kv = 0.0  # tokens in the cache of decoding and prefilling sequences
+        self.ends: list[tuple[int, int, int]] = []  # (decode step of the end, order, request)
+        self.order = 0
+
+
+class EngineReplay:
+    """One worker: ``run`` replays a load and returns what each request saw."""
+
+    def __init__(self, timer: IterationTimer, limits: Limits, ranks: int = 1) -> None:
+        self._timer, self._limits = timer, limits
+        self._ranks = [_Rank() for _ in range(ranks)]
+
+    def run(self, load: Load) -> Replay:
+        """Replay ``load`` from an idle engine."""
+        self._start(load)
+        while self._finished < len(load):
+            self._admit_arrivals()
+            if self._prompt_work():
+                continue
+            if any(rank.running for rank in self._ranks):
+                self._decode()
+            elif self._next < self._count:
+                self._now = max(self._now, self._arrivals[self._next])
+            else:
+                raise RuntimeError("requests wait that the cache can never hold")
+        return Replay(
+            sent=np.array(self._sent),
+            first=np.array(self._first),
+            last=np.array(self._last),
+            output=load.output,
+            prompt=load.prompt,
+            busy=(self._prompt_seconds, self._decode_seconds),
+            iterations=self._iterations,
+            preempted=self._preempted,
+            peak_kv=self._peak / self._limits.kv_tokens,
+        )
+
+    def _start(self, load: Load) -> None:
+        count = len(load)
+        self._count = count
+        self._prompt: list[int] = load.prompt.tolist()
+        self._left: list[int] = load.output.tolist()  # output tokens still to come
+        self._done = [0] * count  # prompt tokens computed
+        self._sent = [0.0] * count
+        self._first = [-1.0] * count
+        self._last = [0.0] * count
+        self._closed = load.arrival is None
+        self._arrivals: list[float] = [] if load.arrival is None else load.arrival.tolist()
+        self._next = 0  # next request to be sent
+        self._now, self._step, self._finished = 0.0, 0, 0
+        self._iterations, self._preempted, self._peak = 0, 0, 0.0
+        self._prompt_seconds, self._decode_seconds = 0.0, 0.0
+        if self._closed:
+            for _ in range(min(load.users, count)):
+                self._send(0.0)
+
+    def _send(self, when: float) -> None:
+        """Queue the next request at the rank with the fewest requests."""
+        request = self._next
+        self._next += 1
+        self._sent[request] = when
+        ranks = self._ranks
+        if len(ranks) == 1:
+            ranks[0].waiting.append(request)
+            return
+        least = min(ranks, key=lambda r: r.running + len(r.waiting) + len(r.prefill))
+        least.waiting.append(request)
+
+    def _admit_arrivals(self) -> None:
+        if not self._closed:
+            while self._next < self._count and self._arrivals[self._next] <= self._now:
+                self._send(self._arrivals[self._next])
+
+    def _fits(self, rank: _Rank, request: int) -> bool:
+        limits = self._limits
+        if rank.running + len(rank.prefill) >= limits.max_sequences:
+            return False
+        held = rank.kv + (rank.running + len(rank.prefill) + 1) * limits.lost
+        need = self._prompt[request] + limits.reserve * self._left[request]
+        return held + need <= limits.kv_tokens
+
+    def _prompt_work(self) -> bool:
+        """Run one iteration with prompt tokens, if any rank has some; tell whether it did."""
+        timer, limits = self._timer, self._limits
+        busiest, everywhere, attention, sampled = 0, 0, 0.0, 0
+        decode, context = 0, 0.0
+        finished: list[tuple[_Rank, int]] = []
+        worked = False
+        for rank in self._ranks:
+            chunks = self._chunks(rank)
+            beside = rank.running if limits.mixed else 0
+            tokens = beside
+            own = 0.0
+            for request, chunk in chunks:
+                own += timer.prompt_attention(chunk, self._done[request])
+                self._done[request] += chunk
+                rank.kv += chunk
+                tokens += chunk
+                if self._done[request] == self._prompt[request]:
+                    finished.append((rank, request))
+            if chunks:
+                worked = True
+                own -= (len(chunks) - 1) * timer.prompt_floor
+            busiest = max(busiest, tokens)
+            everywhere += tokens
+            attention = max(attention, own)
+            sampled = max(sampled, beside + len(chunks))
+            if beside > decode:
+                decode, context = beside, rank.kv / beside
+        if not worked:
+            return False
+        seconds = timer.mixed(busiest, everywhere, decode, context, attention, sampled)
+        self._now += seconds
+        self._prompt_seconds += seconds
+        self._iterations += 1
+        if limits.mixed and decode:
+            self._advance(1)
+        for rank, request in finished:
+            self._first_token(rank, request)
+        return True
+
+    def _chunks(self, rank: _Rank) -> list[tuple[int, int]]:
+        """Prompt chunks of the next iteration: those under way first, then admitted ones."""
+        limits = self._limits
+        budget = limits.token_budget - (rank.running if limits.mixed else 0)
+        chunks = []
+        for request in rank.prefill:
+            chunk = min(self._prompt[request] - self._done[request], budget)
+            if chunk > 0:
+                chunks.append((request, chunk))
+                budget -= chunk
+        waiting = rank.waiting
+        while waiting and budget > 0 and self._fits(rank, waiting[0]):
+            left = self._prompt[waiting[0]]
+            if left > budget and not limits.chunked and chunks:
+                break
+            request = waiting.popleft()
+            rank.prefill.append(request)
+            chunk = min(left, budget)
+            chunks.append((request, chunk))
+            budget -= chunk
+        return chunks
+
+    def _first_token(self, rank: _Rank, request: int) -> None:
+        rank.prefill.remove(request)
+        if self._first[request] < 0:
+            self._first[request] = self._now
+        self._left[request] -= 1
+        if self._left[request] == 0:
+            self._end(rank, request, float(self._prompt[request]))
+            return
+        rank.order += 1
+        rank.running += 1
+        heappush(rank.ends, (self._step + self._left[request], rank.order, request))
+
+    def _end(self, rank: _Rank, request: int, held: float) -> None:
+        rank.kv -= held
+        self._last[request] = self._now
+        self._finished += 1
+        if self._closed and self._next < self._count:
+            self._send(self._now)
+
+    def _advance(self, steps: int) -> None:
+        """Every running sequence gets ``steps`` tokens; those at their end leave."""
+        self._step += steps
+        for rank in self._ranks:
+            rank.kv += steps * rank.running
+            self._peak = max(self._peak, rank.kv)
+            while rank.ends and rank.ends[0][0] <= self._step:
+                _, _, request = heappop(rank.ends)
+                rank.running -= 1
+                self._end(rank, request, self._prompt[request] + self._output(request))
+
+    def _output(self, request: int) -> float:
+        """Tokens that a finishing request holds beside its prompt."""
+        return float(self._left[request])
+
+    def _decode(self) -> None:
+        """Run decode iterations up to the next event."""
+        steps = self._steps_to_event()
+        busiest = max(self._ranks, key=lambda rank: rank.running)
+        everywhere = sum(rank.running for rank in self._ranks)
+        context = busiest.kv / busiest.running
+        if not self._limits.jump:
+            steps = 1
+        each = self._timer.decode(busiest.running, context + (steps - 1) / 2.0, everywhere)
+        if not self._closed and self._next < self._count and steps > 1:
+            until = self._arrivals[self._next] - self._now
+            steps = max(1, min(steps, int(until / each) + 1))
+            each = self._timer.decode(busiest.running, context + (steps - 1) / 2.0, everywhere)
+        self._now += each * steps
+        self._decode_seconds += each * steps
+        self._iterations += steps
+        self._advance(steps)
+
+    def _steps_to_event(self) -> int:
+        """Iterations until the first end, or until a cache is full (then one leaves it)."""
+        limits = self._limits
+        steps = 1 << 60
+        for rank in self._ranks:
+            if not rank.running:
+                continue
+            room = limits.kv_tokens - rank.kv - (rank.running + len(rank.prefill)) * limits.lost
+            while room < rank.running and rank.running > 1:
+                self._preempt(rank)
+                room = limits.kv_tokens - rank.kv - rank.running * limits.lost
+            steps = min(
+                steps, rank.ends[0][0] - self._step, max(int(room / rank.running), 1)
+            )
+        return max(steps, 1)
+
+    def _preempt(self, rank: _Rank) -> None:
+        """The request admitted last gives up its cache and is computed again later."""
+        place = max(range(len(rank.ends)), key=lambda i: rank.ends[i][1])
+        end, _, request = rank.ends.pop(place)
+        rank.ends.sort()
+        left = end - self._step
+        held = self._prompt[request] + self._left[request] - left
+        rank.kv -= held
+        rank.running -= 1
+        # What it has produced so far becomes part of its prompt.
+        self._prompt[request] = int(held)
+        self._done[request] = 0
+        self._left[request] = left + 1  # computing the prompt again yields a token
+        rank.waiting.appendleft(request)
+        self._preempted += 1

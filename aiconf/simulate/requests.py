@@ -1,0 +1,85 @@
+"""Requests of a replay and what became of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiconf.errors import UserError
+
+Array = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Load:
+    """Requests in the order they are sent.
+
+    prompt, output: tokens of each. arrival: seconds of each in an open loop; None in a closed
+    loop, where ``users`` requests are in flight and the next is sent when one has finished.
+    """
+
+    prompt: Ints
+    output: Ints
+    arrival: Array | None
+    users: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.prompt) != len(self.output) or len(self.prompt) == 0:
+            raise UserError("a load needs as many prompt as output lengths, at least one of each")
+        if self.prompt.min() < 1 or self.output.min() < 1:
+            raise UserError("prompt and output lengths must be at least 1 token")
+        if (self.arrival is None) == (self.users < 1):
+            raise UserError("a load has either arrival times or at least one user")
+
+    def __len__(self) -> int:
+        return len(self.prompt)
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What each request saw, in seconds: sent, first token, last token; and engine totals.
+
+    busy: seconds of iterations with prompt tokens, and of decode iterations. preempted: how
+    often a running request lost its cache. peak_kv: most of the KV cache in use, 0 to 1.
+    """
+
+    sent: Array
+    first: Array
+    last: Array
+    output: Ints
+    prompt: Ints
+    busy: tuple[float, float]
+    iterations: int
+    preempted: int
+    peak_kv: float
+
+    @property
+    def ttft(self) -> Array:
+        """Seconds from sending to the first token."""
+        return self.first - self.sent
+
+    @property
+    def tpot(self) -> Array:
+        """Seconds per token after the first; NaN where there is only one."""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found: Array = np.where(
+                self.output > 1, (self.last - self.first) / (self.output - 1), np.nan
+            )
+        return found
+
+    @property
+    def duration(self) -> float:
+        """Seconds from the first sending to the last token."""
+        return float(self.last.max() - self.sent.min())
+
+
+def uniform_lengths(
+    random: np.random.Generator, count: int, isl: int, osl: int, least: float
+) -> tuple[Ints, Ints]:
+    """Prompt and output lengths, each a uniform whole number in [least x L, L]."""
+    prompt = random.integers(max(int(isl * least), 1), isl + 1, count)
+    output = random.integers(max(int(osl * least), 1), osl + 1, count)
+    return prompt.astype(np.int64), output.astype(np.int64)
