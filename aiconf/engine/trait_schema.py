@@ -234,8 +234,13 @@ Small = Literal[
 
 @dataclass(frozen=True)
 class Host:
-    """CPU time of the engine loop: per iteration, per running sequence; 0 where unknown."""
+    """CPU time of the engine loop: per iteration, per running sequence; 0 where unknown.
+
+    seconds_per_request: from the client to the engine's queue and back with the first token
+    (HTTP, tokenisation, messages between processes); it delays a request but occupies nothing.
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
     seconds_per_iteration: float
     seconds_per_sequence: float
+    seconds_per_request: float

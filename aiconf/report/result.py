@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aiconf.report.style import Style
 from aiconf.search.request import Request
 from aiconf.search.rows import columns, record
 from aiconf.search.search import Found, Outcome
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.figure import Figure
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SearchResult:
-    """What a search found (see ``Outcome``)."""
+    """What a search found (see ``Outcome``). Jupyter shows it as tables and the Pareto front."""
 
     request: Request
     outcome: Outcome
+    remarks: tuple[str, ...] = ()
 
     @cached_property
     def frame(self) -> pandas.DataFrame:
@@ -34,10 +40,94 @@ class SearchResult:
         """The winner, under the field names of the CSV."""
         return record(self.request, self.outcome.best)
 
+    @property
+    def met(self) -> bool:
+        """Whether any candidate meets all targets; if not, the closest ones are shown."""
+        return self.outcome.met
 
-@dataclass(frozen=True)
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        """Everything that is printed, as plain data (see ``aiconf.report.document``)."""
+        from aiconf.report.document import search_document
+
+        found = search_document(self.outcome)
+        return found | {"notes": [*found["notes"], *self.remarks]}
+
+    def noting(self, remarks: Sequence[str]) -> SearchResult:
+        """Return the result with further sentences among its notes."""
+        return replace(self, remarks=(*self.remarks, *remarks))
+
+    def pareto(self) -> Figure:
+        """Pareto fronts of both modes as a matplotlib figure."""
+        from aiconf.report.figure import pareto_figure
+
+        return pareto_figure(self.document)
+
+    def to_json(self) -> str:
+        """Everything that is printed, as JSON."""
+        return json.dumps(self.document, indent=2, allow_nan=False)
+
+    def to_csv(self) -> str:
+        """The best candidates of each mode as CSV, the winner's mode first."""
+        from aiconf.report.rows import csv_text
+
+        top = self.document["top"]
+        first = self.document["best"]["mode"]
+        return csv_text(top[first] + top["agg" if first == "disagg" else "disagg"])
+
+    def to_text(self, style: Style | None = None) -> str:
+        """Everything, as text for a terminal."""
+        from aiconf.report.text import search_text
+
+        return search_text(self.document, style or Style())
+
+    def save(self, folder: str | Path, force: bool = False) -> None:
+        """Write deployments, all candidates, the Pareto figure and the JSON, all or nothing.
+
+        ``agg/`` and ``disagg/`` hold the Dynamo manifests and engine settings of the best
+        configuration of each mode; beside them lie ``candidates.csv``, ``pareto.png``,
+        ``pareto.svg`` and ``result.json``.
+
+        Parameters
+        ----------
+        force
+            Replace the results of an earlier run; other files in the folder stay.
+
+        Raises
+        ------
+        UserError
+            The folder is not empty, cannot be written, or an engine cannot run a winner.
+        """
+        from aiconf.report.files import write_folder
+
+        write_folder(Path(folder), self._write, force)
+
+    def _write(self, folder: Path) -> None:
+        from aiconf.deploy import write_deployment
+        from aiconf.report.figure import write_figures
+        from aiconf.report.rows import write_candidates
+        from aiconf.search.plan import plan
+
+        for mode, ranked in self.outcome.top.items():
+            if ranked:
+                write_deployment(plan(self.request, ranked[0]), folder / mode)
+        write_candidates(self.outcome, folder / "candidates.csv")
+        write_figures(self.pareto(), folder)
+        (folder / "result.json").write_text(self.to_json() + "\n", encoding="utf-8", newline="\n")
+
+    def __repr__(self) -> str:
+        return self.to_text(Style())
+
+    def _repr_html_(self) -> str:
+        """Show tables and the Pareto front in Jupyter."""
+        from aiconf.report.page import search_page
+
+        return search_page(self.document, self.pareto())
+
+
+@dataclass(frozen=True, repr=False)
 class EstimateResult:
-    """One predicted configuration."""
+    """One predicted configuration. Jupyter shows it as tables."""
 
     request: Request
     found: Found
@@ -46,3 +136,61 @@ class EstimateResult:
     def best(self) -> dict[str, Any]:
         """The prediction, under the field names of the CSV."""
         return record(self.request, self.found)
+
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        """Everything that is printed, as plain data (see ``aiconf.report.document``)."""
+        from aiconf.report.document import estimate_document
+
+        return estimate_document(self.request, self.found)
+
+    @cached_property
+    def frame(self) -> pandas.DataFrame:
+        """The prediction as a table of one row."""
+        import pandas
+
+        return pandas.DataFrame([self.best])
+
+    def to_json(self) -> str:
+        """Everything that is printed, as JSON."""
+        return json.dumps(self.document, indent=2, allow_nan=False)
+
+    def to_csv(self) -> str:
+        """The prediction as CSV, under the field names of ``candidates.csv``."""
+        from aiconf.report.rows import csv_text
+
+        return csv_text([self.best])
+
+    def to_text(self, style: Style | None = None) -> str:
+        """Everything, as text for a terminal."""
+        from aiconf.report.text import estimate_text
+
+        return estimate_text(self.document, style or Style())
+
+    def save(self, folder: str | Path, force: bool = False) -> None:
+        """Write the deployment (``agg/`` or ``disagg/``) and ``result.json``, all or nothing.
+
+        Raises
+        ------
+        UserError
+            The folder is not empty (without ``force``), or cannot be written.
+        """
+        from aiconf.report.files import write_folder
+
+        write_folder(Path(folder), self._write, force)
+
+    def _write(self, folder: Path) -> None:
+        from aiconf.deploy import write_deployment
+        from aiconf.search.plan import plan
+
+        write_deployment(plan(self.request, self.found), folder / self.found.side.mode)
+        (folder / "result.json").write_text(self.to_json() + "\n", encoding="utf-8", newline="\n")
+
+    def __repr__(self) -> str:
+        return self.to_text(Style())
+
+    def _repr_html_(self) -> str:
+        """Show the tables in Jupyter."""
+        from aiconf.report.page import estimate_page
+
+        return estimate_page(self.document)

@@ -93,7 +93,7 @@ def _rows(
     marks: Mapping[str, str], style: Style,
 ) -> list[str]:  # fmt: skip
     height = len(grid)
-    labels = {height - 1 - _place(tick, upper[-1], height): f"{tick:,.4g}" for tick in upper}
+    labels = {height - 1 - _place(tick, upper[-1], height): f"{tick:,.6g}" for tick in upper}
     lines = []
     for row, cells in enumerate(grid):
         painted = [style.paint(c, roles.get((row, i), "")) for i, c in enumerate(cells)]
@@ -106,7 +106,7 @@ def _axis(right: Sequence[float], width: int, marks: Mapping[str, str]) -> list[
     """Draw the horizontal axis with its numbers and title."""
     numbers = [" "] * (width + 6)
     for tick in right:
-        text = f"{tick:,.4g}"
+        text = f"{tick:,.6g}"
         start = max(_place(tick, right[-1], width) - len(text) // 2, 0)
         numbers[start : start + len(text)] = text
     pad = " " * _MARGIN

@@ -124,14 +124,15 @@ def _beside(
         source.platform.system, _moved(source, decode), _near(source, decode, gpus)
     )
     transfer = by_variant[decode.variant[d]]
-    slack = sla.ttft - seconds - transfer - decode.tpot[d]
+    outside = source.platform.traits.host.seconds_per_request
+    slack = sla.ttft - outside - seconds - transfer - decode.tpot[d]
     x = prefill_workers_needed(demand, float(rate), seconds, slack)
     used = x * size + side_gpus
     fits = used <= gpus
     d, count, x, used, demand, transfer = (a[fits] for a in (d, count, x, used, demand, transfer))
     times = np.floor(gpus / used)
     load = demand / (x * rate)
-    ttft = prefill_wait(load, seconds, x) + seconds + transfer + decode.tpot[d]
+    ttft = prefill_wait(load, seconds, x) + seconds + transfer + decode.tpot[d] + outside
     ranks = np.array([float(v.parallel.dp) for v in decode.variants])[decode.variant[d]]
     batch = decode.batch[d] * ranks
     same = np.ones(len(d))

@@ -154,7 +154,8 @@ def _disaggregated(setting: Setting) -> tuple[Request, Found]:
     moved = np.array([max(before.kv_bytes, after.kv_bytes)])
     transfer = transfer_seconds(before.platform.system, moved, near)
     wait = prefill_wait(load, float(seconds[0]), np.array([float(setting.prefill_workers)]))
-    ttft = wait + seconds + transfer + tpot
+    outside = before.platform.traits.host.seconds_per_request
+    ttft = wait + seconds + transfer + tpot + outside
     one = np.ones(1)
     found = Candidates(
         variant=np.zeros(1, dtype=np.intp), workers=one * setting.workers, batch=inside,

@@ -105,7 +105,7 @@ def _mixed(
     pipeline = step.parallel.pp
     first = with_prompt * (1.0 + (own - 1.0) / pipeline)
     aligned = np.where(concurrency > 1, 0.5 * mean, 0.0)
-    ttft = aligned + wait * mean + first
+    ttft = aligned + wait * mean + first + step.traits.host.seconds_per_request
     rate = concurrency / (ttft + decodes * tpot)
     if not decodes:
         tpot = np.full_like(tpot, np.nan)
@@ -137,7 +137,7 @@ def _prefill_first(
         cycle = 0.5 * (cycle + decode + some * prefill)
         waiting = np.where(concurrency > 1, 0.5 * decode * decode / cycle, 0.0)
         waiting = waiting + 0.5 * prefill * (some * prefill / cycle)
-        ttft = waiting + prefill
+        ttft = waiting + prefill + step.traits.host.seconds_per_request
         rate = 0.5 * (rate + lane / (decodes * cycle + ttft))
         decoding = np.minimum(rate * decodes * cycle, lane)
     alone = np.maximum(1.0 - 1.0 / np.maximum(concurrency, 1.0), 0.0)

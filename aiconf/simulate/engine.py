@@ -18,6 +18,7 @@ from heapq import heappop, heappush
 
 import numpy as np
 
+from aiconf.errors import UserError
 from aiconf.simulate.requests import Load, Replay
 from aiconf.simulate.timer import IterationTimer
 
@@ -39,6 +40,7 @@ class Limits:
     chunked: bool = True
     reserve: float = 0.0
     lost: float = 8.0  # tokens of cache lost per sequence: half a block
+    delay: float = 0.0
     jump: bool = True
 
 
@@ -61,10 +63,22 @@ class EngineReplay:
 
     def __init__(self, timer: IterationTimer, limits: Limits, ranks: int = 1) -> None:
         self._timer, self._limits = timer, limits
-        self._ranks = [_Rank() for _ in range(ranks)]
+        self._count_ranks = ranks
 
     def run(self, load: Load) -> Replay:
-        """Replay ``load`` from an idle engine."""
+        """Replay ``load`` from an idle engine.
+
+        Raises
+        ------
+        UserError
+            When a request is longer than the cache holds.
+        """
+        longest = float((load.prompt + load.output).max()) + self._limits.lost
+        if longest > self._limits.kv_tokens:
+            raise UserError(
+                f"a request of {longest:.0f} tokens exceeds the KV cache of "
+                f"{self._limits.kv_tokens:.0f} tokens"
+            )
         self._start(load)
         while self._finished < len(load):
             self._admit_arrivals()
@@ -72,8 +86,8 @@ class EngineReplay:
                 continue
             if any(rank.running for rank in self._ranks):
                 self._decode()
-            elif self._next < self._count:
-                self._now = max(self._now, self._arrivals[self._next])
+            elif self._pending:
+                self._now = max(self._now, self._pending[0][0])
             else:
                 raise RuntimeError("requests wait that the cache can never hold")
         return Replay(
@@ -90,6 +104,7 @@ class EngineReplay:
 
     def _start(self, load: Load) -> None:
         count = len(load)
+        self._ranks = [_Rank() for _ in range(self._count_ranks)]
         self._count = count
         self._prompt: list[int] = load.prompt.tolist()
         self._left: list[int] = load.output.tolist()  # output tokens still to come
@@ -97,32 +112,37 @@ class EngineReplay:
         self._sent = [0.0] * count
         self._first = [-1.0] * count
         self._last = [0.0] * count
+        self._pending: deque[tuple[float, int]] = deque()  # (when it reaches the queue, request)
         self._closed = load.arrival is None
-        self._arrivals: list[float] = [] if load.arrival is None else load.arrival.tolist()
-        self._next = 0  # next request to be sent
-        self._now, self._step, self._finished = 0.0, 0, 0
-        self._iterations, self._preempted, self._peak = 0, 0, 0.0
-        self._prompt_seconds, self._decode_seconds = 0.0, 0.0
-        if self._closed:
+        self._next = 0  # next request to be sent in a closed loop
+        self._now = 0.0
+        self._step = self._finished = 0
+        self._iterations = self._preempted = 0
+        self._peak = self._prompt_seconds = self._decode_seconds = 0.0
+        if load.arrival is None:
             for _ in range(min(load.users, count)):
                 self._send(0.0)
+        else:
+            for when in load.arrival.tolist():
+                self._send(when)
 
     def _send(self, when: float) -> None:
-        """Queue the next request at the rank with the fewest requests."""
+        """The next request leaves its client; it is on its way to the queue for ``delay``."""
         request = self._next
         self._next += 1
         self._sent[request] = when
-        ranks = self._ranks
-        if len(ranks) == 1:
-            ranks[0].waiting.append(request)
-            return
-        least = min(ranks, key=lambda r: r.running + len(r.waiting) + len(r.prefill))
-        least.waiting.append(request)
+        self._pending.append((when + self._limits.delay, request))
 
     def _admit_arrivals(self) -> None:
-        if not self._closed:
-            while self._next < self._count and self._arrivals[self._next] <= self._now:
-                self._send(self._arrivals[self._next])
+        """Queue what has arrived at the rank with the fewest requests."""
+        pending, ranks = self._pending, self._ranks
+        while pending and pending[0][0] <= self._now:
+            _, request = pending.popleft()
+            if len(ranks) == 1:
+                ranks[0].waiting.append(request)
+                continue
+            least = min(ranks, key=lambda r: r.running + len(r.waiting) + len(r.prefill))
+            least.waiting.append(request)
 
     def _fits(self, rank: _Rank, request: int) -> bool:
         limits = self._limits
@@ -237,8 +257,8 @@ class EngineReplay:
         if not self._limits.jump:
             steps = 1
         each = self._timer.decode(busiest.running, context + (steps - 1) / 2.0, everywhere)
-        if not self._closed and self._next < self._count and steps > 1:
-            until = self._arrivals[self._next] - self._now
+        if self._pending and steps > 1:
+            until = self._pending[0][0] - self._now
             steps = max(1, min(steps, int(until / each) + 1))
             each = self._timer.decode(busiest.running, context + (steps - 1) / 2.0, everywhere)
         self._now += each * steps

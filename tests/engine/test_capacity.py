@@ -13,11 +13,13 @@ PLACES = [
 ]
 
 
-def room(model, system, layout, backend, budget=8192, sequences=256):
-    place = platform(system, backend)
-    spec = load_model(model)
+def room(model, system, layout, backend, budget=None, sequences=256):
+    """Capacity at a budget of one rank; None: the engine's default, shared as the engine does."""
+    place, spec, parallel = platform(system, backend), load_model(model), Parallel.parse(layout)
+    gpu = place.system.gpu
+    budget = budget or place.traits.token_budget(gpu.memory_bytes, gpu.sm, parallel.dp)
     return place.capacity(
-        spec, Parallel.parse(layout), token_budget=budget, max_sequences=sequences,
+        spec, parallel, token_budget=budget, max_sequences=sequences,
         kv_dtype=spec.quantization.kv,
     )  # fmt: skip
 

@@ -1,0 +1,144 @@
+"""``aiconf cli``: the main job, from a model and GPUs to the best deployment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from aiconf.cli.options import (
+    BackendVersion,
+    DecodeSystem,
+    Force,
+    Format,
+    Isl,
+    KvDtype,
+    Model,
+    Osl,
+    Output,
+    PerfDb,
+    Precision,
+    Prefix,
+    System,
+    terminal,
+    version_or_none,
+)
+from aiconf.errors import UserError, unknown
+
+if TYPE_CHECKING:
+    from aiconf.report.result import SearchResult
+    from aiconf.search.request import Mode, Objective
+
+_MODES = {"any": "any", "auto": "any", "all": "any", "agg": "agg", "disagg": "disagg"}
+_OBJECTIVES = ("throughput", "latency", "cost")
+_TTFT, _TPOT = 2000.0, 30.0  # ms; AIConfigurator's defaults, so that both answer the same question
+
+
+def search(
+    context: typer.Context,
+    model: Model,
+    total_gpus: Annotated[
+        int, typer.Option("--total-gpus", metavar="N", help="GPUs that may be used.")
+    ],
+    system: System,
+    *,
+    isl: Isl = 4000,
+    osl: Osl = 1000,
+    prefix: Prefix = 0,
+    ttft: Annotated[
+        float | None,
+        typer.Option("--ttft", metavar="MS", help="Target of the mean time to first token; "
+                     "default 2000, or none with --latency; inf: none."),
+    ] = None,
+    tpot: Annotated[
+        float | None,
+        typer.Option("--tpot", metavar="MS", help="Target of the mean time per output token; "
+                     "default 30, or none with --latency; inf: none."),
+    ] = None,
+    latency: Annotated[
+        float | None,
+        typer.Option("--latency", "--request-latency", metavar="MS",
+                     help="Target of the mean time of a whole request."),
+    ] = None,
+    backend: Annotated[
+        str,
+        typer.Option("--backend", metavar="NAME", help="vllm, sglang, trtllm, or any of them."),
+    ] = "vllm",
+    backend_version: BackendVersion = None,
+    decode_system: DecodeSystem = None,
+    precision: Precision = None,
+    kv_dtype: KvDtype = None,
+    mode: Annotated[
+        str,
+        typer.Option("--mode", "--serving-mode", metavar="MODE",
+                     help="agg, disagg, or any of both."),
+    ] = "any",
+    objective: Annotated[
+        str,
+        typer.Option("--objective", metavar="WHAT", help="throughput, latency or cost."),
+    ] = "throughput",
+    top: Annotated[
+        int, typer.Option("--top", "--top-n", metavar="N", help="Rows per serving mode.")
+    ] = 5,
+    perf_db: PerfDb = None,
+    save_dir: Annotated[
+        Path | None,
+        typer.Option("--save-dir", metavar="DIR", help="Write deployments, figures and data."),
+    ] = None,
+    force: Force = False,
+    output: Output = Format.TABLE,
+) -> None:  # fmt: skip
+    """Find the best way to serve a model on a number of GPUs.
+
+    Exit code 0 also when no configuration meets the targets: the closest ones are printed, with
+    the target that breaks, and JSON says "targets_met": false.
+    """
+    from aiconf.api import search as run
+
+    if mode.lower() not in _MODES:
+        raise unknown("mode", mode, ("any", "agg", "disagg"))
+    if objective.lower() not in _OBJECTIVES:
+        raise unknown("objective", objective, _OBJECTIVES)
+    _check_folder(save_dir, force)
+    found = run(
+        model, system, total_gpus, isl, osl,
+        _goal(ttft, _TTFT, latency), _goal(tpot, _TPOT, latency), latency=latency,
+        prefix=prefix, backend=backend, backend_version=version_or_none(backend_version),
+        decode_system=decode_system, precision=precision, kv_dtype=kv_dtype,
+        mode=cast("Mode", _MODES[mode.lower()]), objective=cast("Objective", objective.lower()),
+        top=top, perf_db=perf_db,
+    )  # fmt: skip
+    found = found.noting(context.obj or [])
+    if save_dir is not None:
+        found.save(save_dir, force=force)
+    _print(found, output)
+    if save_dir is not None:
+        typer.echo(f"written to {save_dir}", err=True)
+
+
+def _goal(wanted: float | None, default: float, latency: float | None) -> float | None:
+    """Return a target in ms; None where there is none."""
+    if wanted is None:
+        return default if latency is None else None
+    return None if wanted == float("inf") else wanted
+
+
+def _check_folder(folder: Path | None, force: bool) -> None:
+    """Refuse a folder before the work, and not after it."""
+    if folder is None:
+        if force:
+            raise UserError("--force is for --save-dir: name the folder to replace")
+        return
+    from aiconf.report.files import check_folder
+
+    check_folder(folder, force)
+
+
+def _print(found: SearchResult, output: Format) -> None:
+    if output is Format.JSON:
+        typer.echo(found.to_json())
+    elif output is Format.CSV:
+        typer.echo(found.to_csv(), nl=False)
+    else:
+        typer.echo(found.to_text(terminal()), nl=False)
