@@ -12,7 +12,8 @@ def test_the_nearest_names_come_first():
 
 
 def test_a_near_miss_is_suggested():
-    assert str(unknown("system", "gb20", NAMES)).startswith("unknown system 'gb20': did you mean gb")
+    text = str(unknown("system", "gb20", NAMES))
+    assert text.startswith("unknown system 'gb20': did you mean gb")
 
 
 def test_few_choices_are_listed_and_many_counted():

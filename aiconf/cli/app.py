@@ -95,7 +95,7 @@ def _run(words: list[str]) -> int:
     except UserError as error:
         return _complain(str(error))
     except _CLICK_ERROR as error:
-        return _complain(_message(error))
+        return _complain_of(error)
     except typer.Abort:
         return 130
     return code if isinstance(code, int) else 0
@@ -107,12 +107,17 @@ def _no_command(name: str) -> UserError:
     return UserError(f"unknown command '{name}': {hint}")
 
 
-def _message(error: Exception) -> str:
-    """What Typer has to say, as one line; nothing where it has already printed the help."""
-    if type(error).__name__ == "NoArgsIsHelpError":
-        return str(getattr(error, "message", error))
+def _complain_of(error: Exception) -> int:
+    """Say in one line what Typer found wrong, with the nearest option where one is unknown."""
+    if type(error).__name__ == "NoArgsIsHelpError":  # its message is the whole help
+        typer.echo(getattr(error, "message", None) or error.ctx.get_help(), err=True)  # type: ignore[attr-defined]
+        return 2
+    option, known = getattr(error, "option_name", None), getattr(error, "possibilities", None)
+    if option and known:
+        near = nearest(option, known, limit=2) or known
+        return _complain(f"no such option {option}: did you mean {' or '.join(near)}?")
     describe = getattr(error, "format_message", error.__str__)
-    return str(describe())
+    return _complain(str(describe()))
 
 
 def _complain(message: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,12 +13,34 @@ if TYPE_CHECKING:
     from aiconf.report.style import Style
 
 
-class Format(StrEnum):
-    """How a result is printed."""
+FORMATS = ("table", "json", "csv")
 
-    TABLE = "table"
-    JSON = "json"
-    CSV = "csv"
+
+def whole(text: str) -> int:
+    """Read a whole number; ranges are checked where they are known."""
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"'{text}' is not a whole number") from None
+
+
+def amount(text: str) -> float:
+    """Read a number; ``inf`` is one."""
+    try:
+        return float(text)
+    except ValueError:
+        raise typer.BadParameter(f"'{text}' is not a number") from None
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    """Return a reader of one of ``choices``, in any case."""
+
+    def choice(text: str) -> str:
+        if text.lower() not in choices:
+            raise typer.BadParameter(f"'{text}' is not one of {', '.join(choices)}")
+        return text.lower()
+
+    return choice
 
 
 Model = Annotated[
@@ -35,10 +57,17 @@ DecodeSystem = Annotated[
     str | None,
     typer.Option("--decode-system", metavar="NAME", help="System of decode workers if another."),
 ]
-Isl = Annotated[int, typer.Option("--isl", metavar="N", help="Prompt tokens per request.")]
-Osl = Annotated[int, typer.Option("--osl", metavar="N", help="Output tokens per request.")]
+Isl = Annotated[
+    int, typer.Option("--isl", parser=whole, metavar="N", help="Prompt tokens per request.")
+]
+Osl = Annotated[
+    int, typer.Option("--osl", parser=whole, metavar="N", help="Output tokens per request.")
+]
 Prefix = Annotated[
-    int, typer.Option("--prefix", metavar="N", help="Leading prompt tokens already cached.")
+    int,
+    typer.Option(
+        "--prefix", parser=whole, metavar="N", help="Leading prompt tokens already cached."
+    ),
 ]
 BackendVersion = Annotated[
     str | None,
@@ -59,7 +88,10 @@ PerfDb = Annotated[
     typer.Option("--perf-db", metavar="DIR", help="Your own tables, laid over the embedded."),
 ]
 Output = Annotated[
-    Format, typer.Option("--format", help="How to print.", case_sensitive=False)
+    str,
+    typer.Option(
+        "--format", parser=one_of(*FORMATS), metavar="|".join(FORMATS), help="How to print."
+    ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace results that exist.")]
 

@@ -11,7 +11,6 @@ from aiconf.cli.options import (
     BackendVersion,
     DecodeSystem,
     Force,
-    Format,
     Isl,
     KvDtype,
     Model,
@@ -21,10 +20,13 @@ from aiconf.cli.options import (
     Precision,
     Prefix,
     System,
+    amount,
+    one_of,
     terminal,
     version_or_none,
+    whole,
 )
-from aiconf.errors import UserError, unknown
+from aiconf.errors import UserError
 
 if TYPE_CHECKING:
     from aiconf.report.result import SearchResult
@@ -39,7 +41,7 @@ def search(
     context: typer.Context,
     model: Model,
     total_gpus: Annotated[
-        int, typer.Option("--total-gpus", metavar="N", help="GPUs that may be used.")
+        int, typer.Option("--total-gpus", parser=whole, metavar="N", help="GPUs that may be used.")
     ],
     system: System,
     *,
@@ -48,17 +50,17 @@ def search(
     prefix: Prefix = 0,
     ttft: Annotated[
         float | None,
-        typer.Option("--ttft", metavar="MS", help="Target of the mean time to first token; "
+        typer.Option("--ttft", parser=amount, metavar="MS", help="Target of the mean time to first token; "
                      "default 2000, or none with --latency; inf: none."),
     ] = None,
     tpot: Annotated[
         float | None,
-        typer.Option("--tpot", metavar="MS", help="Target of the mean time per output token; "
+        typer.Option("--tpot", parser=amount, metavar="MS", help="Target of the mean time per output token; "
                      "default 30, or none with --latency; inf: none."),
     ] = None,
     latency: Annotated[
         float | None,
-        typer.Option("--latency", "--request-latency", metavar="MS",
+        typer.Option("--latency", "--request-latency", parser=amount, metavar="MS",
                      help="Target of the mean time of a whole request."),
     ] = None,
     backend: Annotated[
@@ -71,15 +73,17 @@ def search(
     kv_dtype: KvDtype = None,
     mode: Annotated[
         str,
-        typer.Option("--mode", "--serving-mode", metavar="MODE",
+        typer.Option("--mode", "--serving-mode", parser=one_of(*_MODES), metavar="MODE",
                      help="agg, disagg, or any of both."),
     ] = "any",
     objective: Annotated[
         str,
-        typer.Option("--objective", metavar="WHAT", help="throughput, latency or cost."),
+        typer.Option("--objective", parser=one_of(*_OBJECTIVES), metavar="WHAT",
+                     help="throughput, latency or cost."),
     ] = "throughput",
     top: Annotated[
-        int, typer.Option("--top", "--top-n", metavar="N", help="Rows per serving mode.")
+        int, typer.Option("--top", "--top-n", parser=whole, metavar="N",
+                          help="Rows per serving mode.")
     ] = 5,
     perf_db: PerfDb = None,
     save_dir: Annotated[
@@ -87,7 +91,7 @@ def search(
         typer.Option("--save-dir", metavar="DIR", help="Write deployments, figures and data."),
     ] = None,
     force: Force = False,
-    output: Output = Format.TABLE,
+    output: Output = "table",
 ) -> None:  # fmt: skip
     """Find the best way to serve a model on a number of GPUs.
 
@@ -96,17 +100,13 @@ def search(
     """
     from aiconf.api import search as run
 
-    if mode.lower() not in _MODES:
-        raise unknown("mode", mode, ("any", "agg", "disagg"))
-    if objective.lower() not in _OBJECTIVES:
-        raise unknown("objective", objective, _OBJECTIVES)
     _check_folder(save_dir, force)
     found = run(
         model, system, total_gpus, isl, osl,
         _goal(ttft, _TTFT, latency), _goal(tpot, _TPOT, latency), latency=latency,
         prefix=prefix, backend=backend, backend_version=version_or_none(backend_version),
         decode_system=decode_system, precision=precision, kv_dtype=kv_dtype,
-        mode=cast("Mode", _MODES[mode.lower()]), objective=cast("Objective", objective.lower()),
+        mode=cast("Mode", _MODES[mode]), objective=cast("Objective", objective),
         top=top, perf_db=perf_db,
     )  # fmt: skip
     found = found.noting(context.obj or [])
@@ -135,10 +135,10 @@ def _check_folder(folder: Path | None, force: bool) -> None:
     check_folder(folder, force)
 
 
-def _print(found: SearchResult, output: Format) -> None:
-    if output is Format.JSON:
+def _print(found: SearchResult, output: str) -> None:
+    if output == "json":
         typer.echo(found.to_json())
-    elif output is Format.CSV:
+    elif output == "csv":
         typer.echo(found.to_csv(), nl=False)
     else:
         typer.echo(found.to_text(terminal()), nl=False)

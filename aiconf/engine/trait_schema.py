@@ -115,13 +115,16 @@ class Memory:
     activations, graphs, context, KV); ``static``: fraction x memory free before loading holds
     weights and KV, the rest is for activations and graphs; ``free``: fraction x memory left
     after weights, peak activations and graphs is KV.
-    fraction: default; None where ``static_share`` computes it.
+    fraction: default; None where ``static_share`` computes it. fraction_wide: setting
+        used from ``wide_ranks`` attention ranks on in place of the computed one; None: never.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
     flag: str
     share_of: Literal["total", "static", "free"]
     fraction: float | None
+    fraction_wide: float | None
+    wide_ranks: int
     static_share: StaticShare | None
 
 

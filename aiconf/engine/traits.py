@@ -146,6 +146,9 @@ class Traits:
 
         ``token_budget``: of the worker before it is shared by attention-DP ranks; None: default.
         """
+        wide = self.memory.fraction_wide
+        if wide is not None and parallel.dp >= self.memory.wide_ranks:
+            return wide
         if self.memory.fraction is not None:
             return self.memory.fraction
         share = self.memory.static_share

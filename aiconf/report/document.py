@@ -98,7 +98,7 @@ def estimate_document(request: Request, found: Found) -> dict[str, Any]:
 def _inputs(request: Request) -> Record:
     work, first = request.workload, request.platforms[0]
     return {
-        "model": request.specs[0].name,
+        "model": ", ".join(dict.fromkeys(spec.name for spec in request.specs)),
         "checkpoints": [
             {
                 "checkpoint": spec.checkpoint,

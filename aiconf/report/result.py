@@ -144,6 +144,13 @@ class EstimateResult:
 
         return estimate_document(self.request, self.found)
 
+    @property
+    def origins(self) -> dict[str, float]:
+        """Shares of the time that were measured, interpolated or a fallback."""
+        from aiconf.search.explain import explain, origins
+
+        return origins(explain(self.request, self.found))
+
     @cached_property
     def frame(self) -> pandas.DataFrame:
         """The prediction as a table of one row."""

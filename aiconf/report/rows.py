@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 _DIGITS = 7  # significant; more would only write down float noise
 
 
-def csv_text(records: Sequence[dict[str, Any]]) -> str:
-    """Write records as CSV with a heading; None is an empty field, truth is lower case."""
-    if not records:
-        return ""
-    fields = list(dict.fromkeys(name for record in records for name in record))
+def csv_text(records: Sequence[dict[str, Any]], fields: Sequence[str] = ()) -> str:
+    """Write records as CSV with a heading; None is an empty field, truth is lower case.
+
+    ``fields``: columns in their order; empty: all those of the records.
+    """
+    fields = fields or list(dict.fromkeys(name for record in records for name in record))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(fields)

@@ -1,0 +1,134 @@
+"""``aiconf estimate``: one configuration explained, or a file of them predicted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from aiconf.cli.options import (
+    BackendVersion,
+    DecodeSystem,
+    Force,
+    Isl,
+    KvDtype,
+    Osl,
+    Output,
+    PerfDb,
+    Precision,
+    Prefix,
+    terminal,
+    version_or_none,
+    whole,
+)
+from aiconf.errors import UserError
+
+
+def estimate(
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "--model-path", "--model-name", "--hf-id", metavar="NAME",
+                     help="Embedded name, Hugging Face id, or folder of a config.json."),
+    ] = None,
+    system: Annotated[
+        str | None,
+        typer.Option("--system", metavar="NAME", help="GPU system (see `aiconf systems`)."),
+    ] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option("--layout", metavar="L", help="Layout of a worker, like tp4 or "
+                     "tp2pp1dp4ep8; of a decode worker with --prefill-layout."),
+    ] = None,
+    *,
+    isl: Isl = 4000,
+    osl: Osl = 1000,
+    prefix: Prefix = 0,
+    concurrency: Annotated[
+        int, typer.Option("--concurrency", parser=whole, metavar="N",
+                          help="Requests in flight per worker."),
+    ] = 1,
+    workers: Annotated[
+        int, typer.Option("--workers", parser=whole, metavar="N", help="Workers.")
+    ] = 1,
+    prefill_layout: Annotated[
+        str | None,
+        typer.Option("--prefill-layout", metavar="L", help="Layout of prefill workers: "
+                     "disaggregated serving."),
+    ] = None,
+    prefill_workers: Annotated[
+        int, typer.Option("--prefill-workers", parser=whole, metavar="N", help="Prefill workers.")
+    ] = 1,
+    prefill_batch: Annotated[
+        int, typer.Option("--prefill-batch", parser=whole, metavar="N",
+                          help="Prompts at once per prefill worker."),
+    ] = 1,
+    token_budget: Annotated[
+        int | None,
+        typer.Option("--token-budget", parser=whole, metavar="N",
+                     help="Tokens of an iteration on one attention rank."),
+    ] = None,
+    backend: Annotated[
+        str, typer.Option("--backend", metavar="NAME", help="vllm, sglang or trtllm.")
+    ] = "vllm",
+    backend_version: BackendVersion = None,
+    decode_system: DecodeSystem = None,
+    precision: Precision = None,
+    kv_dtype: KvDtype = None,
+    perf_db: PerfDb = None,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="FILE.csv", help="Predict every row; columns are named "
+                     "as these options, which stand for columns and cells that are missing."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE.csv", help="Where --from writes; default: here."),
+    ] = None,
+    save_dir: Annotated[
+        Path | None,
+        typer.Option("--save-dir", metavar="DIR", help="Write the deployment and the JSON."),
+    ] = None,
+    force: Force = False,
+    output: Output = "table",
+) -> None:  # fmt: skip
+    """Predict one configuration and explain it, or with --from many at once.
+
+    With --from every row of the input comes back, with its prediction or the reason why there
+    is none.
+    """
+    options: dict[str, Any] = {
+        "model": model, "system": system, "layout": layout, "isl": isl, "osl": osl,
+        "prefix": prefix, "concurrency": concurrency, "workers": workers,
+        "prefill_layout": prefill_layout, "prefill_workers": prefill_workers,
+        "prefill_batch": prefill_batch, "token_budget": token_budget, "backend": backend,
+        "backend_version": version_or_none(backend_version), "decode_system": decode_system,
+        "precision": precision, "kv_dtype": kv_dtype, "perf_db": perf_db,
+    }  # fmt: skip
+    if source is not None:
+        if save_dir is not None:
+            raise UserError("--save-dir is for one configuration: with --from give --out")
+        from aiconf.cli.batch import run
+
+        run(source, out, options, force=force)
+        return
+    if out is not None:
+        raise UserError("--out is for --from: give --save-dir or redirect the output")
+    _one(options, save_dir, force, output)
+
+
+def _one(options: dict[str, Any], save_dir: Path | None, force: bool, output: str) -> None:
+    """Predict one configuration and print it."""
+    missing = [f"--{name}" for name in ("model", "system", "layout") if options[name] is None]
+    if missing:
+        raise UserError(f"missing {', '.join(missing)} (or --from FILE.csv for many at once)")
+    from aiconf.api import estimate as run
+
+    found = run(**options)
+    if save_dir is not None:
+        found.save(save_dir, force=force)
+        typer.echo(f"written to {save_dir}", err=True)
+    if output == "table":
+        typer.echo(found.to_text(terminal()), nl=False)
+    else:
+        typer.echo(found.to_json() + "\n" if output == "json" else found.to_csv(), nl=False)
