@@ -25,7 +25,7 @@ def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
     command = [sys.executable, "-m", "pip", "wheel", str(ROOT), "--no-deps", "-q", "-w", "."]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode and "hatchling" in done.stderr:
+    if done.returncode and "No matching distribution found" in done.stderr:
         pytest.skip("the build backend cannot be fetched: no network")
     assert done.returncode == 0, done.stderr[-1500:]
     (found,) = folder.glob("*.whl")

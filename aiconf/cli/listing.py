@@ -39,7 +39,7 @@ def models(output: Output = "table") -> None:
 
 
 def show(columns: Sequence[Column], records: list[dict[str, Any]], output: str) -> None:
-    """Print records as a table, JSON or CSV."""
+    """Print records as a table (without columns that are empty throughout), JSON or CSV."""
     from aiconf.report.rows import csv_text
     from aiconf.report.table import table
 
@@ -48,4 +48,5 @@ def show(columns: Sequence[Column], records: list[dict[str, Any]], output: str) 
     elif output == "csv":
         typer.echo(csv_text(records), nl=False)
     else:
-        typer.echo(table(columns, records))
+        used = [c for c in columns if any(r.get(c.field) not in (None, "") for r in records)]
+        typer.echo(table(used, records))

@@ -49,6 +49,11 @@ def _parallel(plan: Plan, worker: Worker) -> list[Setting]:
         settings += [Setting("dp-size", layout.dp), Setting("enable-dp-attention", True)]
     if plan.model.is_moe:
         settings.append(Setting("ep-size", layout.ep, "ranks that the experts are divided over"))
+    if worker.exchange == "deepep_auto":
+        settings += [
+            Setting("moe-a2a-backend", "deepep", "how tokens reach experts in the prediction"),
+            Setting("deepep-mode", "auto"),
+        ]
     return settings
 
 

@@ -73,6 +73,9 @@ def _parallel(plan: Plan, worker: Worker) -> list[Setting]:
     if plan.model.is_moe:
         experts = "enable-expert-parallel" if layout.ep > 1 else "no-enable-expert-parallel"
         settings.append(Setting(experts, True, f"experts over {layout.ep} ranks (tp x dp or 1)"))
+    if worker.exchange == "allgather_reducescatter":
+        why = "how tokens reach experts in the prediction"
+        settings.append(Setting("all2all-backend", worker.exchange, why))
     return settings
 
 

@@ -21,6 +21,8 @@ from aiconf.perf.tables import Columns, Tables, distinct_shapes
 from aiconf.system.spec import System
 
 GATHER = "allgather_reducescatter"
+DEEPEP_AUTO = "deepep_auto"  # low-latency kernels for small batches, normal ones for large
+_DEEPEP = ("deepep_ll", "deepep_ht")
 
 
 def measured_kernels(tables: Tables) -> frozenset[str]:
@@ -30,6 +32,8 @@ def measured_kernels(tables: Tables) -> frozenset[str]:
         for system in filter(None, (tables.system.name, tables.system.nvlink_twin)):
             rows = tables.read("moe_all_to_all", "", "", system)
             names |= set(() if rows is None else np.unique(rows["kernel"]).tolist())
+        if names.issuperset(_DEEPEP):
+            names.add(DEEPEP_AUTO)
         tables.built["exchange kernels"] = frozenset(names)
     found: frozenset[str] = tables.built["exchange kernels"]
     return found
@@ -118,11 +122,16 @@ def exchange_seconds(
 ) -> tuple[Array, Origins]:
     """Dispatch and combine of one layer for ``tokens`` per rank, in seconds.
 
-    kernel: a kernel of the ``moe_all_to_all`` tables, or ``GATHER``.
+    kernel: a kernel of the ``moe_all_to_all`` tables, ``DEEPEP_AUTO`` or ``GATHER``.
     """
     count = np.maximum(np.asarray(tokens, dtype=np.float64), 1.0)
     if shape.ranks == 1:
         return np.zeros(count.shape), np.zeros(count.shape, dtype=np.intp)
+    if kernel == DEEPEP_AUTO:
+        (low, low_origin), (high, high_origin) = (
+            exchange_seconds(tables, one, shape, count) for one in _DEEPEP
+        )
+        return np.minimum(low, high), np.where(low <= high, low_origin, high_origin)
     if kernel == GATHER:
         moved = count * shape.ranks * shape.hidden * 2.0
         gather, origin = collective_seconds(tables, "all_gather", shape.ranks, moved)

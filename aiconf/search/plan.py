@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from aiconf.perf.exchange import measured_kernels
 from aiconf.search.request import Request
 from aiconf.search.search import Found
 from aiconf.search.workers import Variant
@@ -66,4 +67,7 @@ def _worker(role: Role, replicas: float, variant: Variant, sequences: int, budge
         memory_fraction=room.fraction,
         graph_sizes=sizes,
         prefix_caching=work.prefix > 0,
+        exchange=traits.exchange(
+            parallel, platform.system.nvlink_domain, measured_kernels(platform.tables)
+        ),
     )
