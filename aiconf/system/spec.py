@@ -33,5 +33,5 @@ class System:
     network_latency: float  # s
     host_bandwidth: float  # byte/s per GPU, one direction, GPU to host memory (PCIe or C2C)
     reserved_bytes: float  # per GPU: CUDA context, NCCL and allocator, outside any engine's budget
-    nvlink_twin: str  # system with the same NVLink whose communication tables fill gaps; "": none
     sources: Mapping[str, str]  # figure -> where it was read
+    nvlink_twin: str = ""  # system with the same NVLink whose communication tables fill gaps
