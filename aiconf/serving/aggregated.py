@@ -80,8 +80,8 @@ def _mixed(
 
     mixed = np.clip(np.maximum(1.0 - np.exp(-arrivals), arrivals * prompt / room), 0.0, 1.0)
     anywhere = 1.0 - (1.0 - mixed) ** dp  # some rank of the group has a prompt
-    tokens = np.minimum(busiest(arrivals / mixed, dp) * prompt if dp > 1 else
-                        arrivals / mixed * prompt, room)  # fmt: skip
+    every = dp * arrivals * prompt / np.maximum(anywhere, 1e-12)  # of all ranks, where any has some
+    tokens = np.minimum(every if dp == 1 else busiest(arrivals, dp) * prompt, room)
     sequences = np.maximum(tokens / prompt, 1.0)
     past = workload.prefix + (own - 1.0) / 2.0 * np.minimum(prompt, room)
     beside = np.maximum(decoding, 1.0) if decodes else decoding
@@ -90,7 +90,7 @@ def _mixed(
             prefill_tokens=tokens,
             prefill_sequences=sequences,
             prefill_past=past,
-            prefill_ranks=np.maximum(dp * mixed / np.maximum(anywhere, 1e-12), 1.0),
+            prefill_ranks=np.maximum(every / tokens, 1.0),
             # the request that is in prefill is not decoding beside itself
             decode=np.minimum(decoding, np.maximum(lane - sequences, 0.0)),
             context=workload.mean_context,
@@ -123,7 +123,7 @@ def _prefill_first(
     prompts = PromptTime(step, workload, budget)
     sizes = np.unique(np.round(np.geomspace(1.0, max(float(lane.max()), 1.0), 48)))
     decode_time = step.seconds(Batch.of(decode=sizes, context=workload.mean_context))
-    single = prompts.seconds(np.ones_like(lane))
+    single = prompts.seconds(np.ones_like(lane), np.ones_like(lane))
     decoding = lane.copy()
     cycle = np.interp(decoding, sizes, decode_time)
     rate = lane / (decodes * cycle + single)
@@ -133,7 +133,8 @@ def _prefill_first(
         some = 1.0 - np.exp(-each * dp)
         batch = each / np.maximum(some, 1e-12) if dp == 1 else busiest(each, dp)
         batch = np.clip(batch, 1.0, np.maximum(lane, 1.0))
-        prefill = prompts.seconds(batch)
+        ranks = each * dp / np.maximum(some, 1e-12) / batch
+        prefill = prompts.seconds(batch, ranks)
         cycle = 0.5 * (cycle + decode + some * prefill)
         waiting = np.where(concurrency > 1, 0.5 * decode * decode / cycle, 0.0)
         waiting = waiting + 0.5 * prefill * (some * prefill / cycle)

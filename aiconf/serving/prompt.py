@@ -24,20 +24,33 @@ class PromptTime:
         sequences = np.maximum(chunk / self._prompt, 1.0)
         own = np.ceil(self._prompt / budgets)
         past = workload.prefix + (own - 1.0) / 2.0 * np.minimum(self._prompt, budgets)
-        each = step.seconds(
-            Batch.of(
-                prefill_tokens=chunk.ravel(),
-                prefill_sequences=sequences.ravel(),
-                prefill_past=past.ravel(),
-                prefill_ranks=step.parallel.dp,
-            )
-        ).reshape(chunk.shape)
-        self._seconds = each * (1.0 + (rounds - 1.0) / step.parallel.pp)
+        self._ranks = step.parallel.dp
+        self._tables = []
+        for ranks in sorted({1, self._ranks}):
+            each = step.seconds(
+                Batch.of(
+                    prefill_tokens=chunk.ravel(),
+                    prefill_sequences=sequences.ravel(),
+                    prefill_past=past.ravel(),
+                    prefill_ranks=ranks,
+                )
+            ).reshape(chunk.shape)
+            self._tables.append(each * (1.0 + (rounds - 1.0) / step.parallel.pp))
 
-    def seconds(self, count: Array) -> Array:
-        """Time of ``count`` prompts at once; one entry per budget given at construction."""
+    def seconds(self, count: Array, ranks: Array | None = None) -> Array:
+        """Time of ``count`` prompts on the busiest rank; one entry per budget at construction.
+
+        ranks: attention ranks that prefill at once, linear between one and all; None: all.
+        """
+        busy = self._interpolated(self._tables[-1], count)
+        if ranks is None or self._ranks == 1:
+            return busy
+        share = np.clip((ranks - 1.0) / (self._ranks - 1.0), 0.0, 1.0)
+        return busy * share + self._interpolated(self._tables[0], count) * (1.0 - share)
+
+    def _interpolated(self, table: Array, count: Array) -> Array:
         found = np.empty(count.shape)
         for place in range(len(self._budgets)):
             mask = self._place == place
-            found[mask] = np.interp(count[mask], self._counts, self._seconds[place])
+            found[mask] = np.interp(count[mask], self._counts, table[place])
         return found
