@@ -21,8 +21,8 @@ from aiconf.api import estimate
 from aiconf.errors import UserError
 
 # AIConfigurator 0.12.0 on the same two files with duplicates removed: mean and median absolute
-# error in % of TPOT, then of TTFT, and rows (own measurement of its CLI's estimates, 2026-10).
-# It answered 71 % of the rows from tables. Slices are "no MTP", as here.
+# error in % of TPOT, then of TTFT, and rows. Source: its own estimates of these rows, taken on a
+# 2-core machine; it answered 71 % of them from tables. The slices by engine are "no MTP".
 PEER = {
     "all": (20.4, 14.4, 50.1, 49.4, 2199),
     "trtllm": (12.8, 9.6, 49.1, 45.8, 564),

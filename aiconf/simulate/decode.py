@@ -26,6 +26,7 @@ class DecodeWorker:
         self.waiting: deque[tuple[int, int, int]] = deque()  # (request, prompt, output left)
         self.running = 0
         self._kv = 0.0
+        self._booked = 0  # tokens of cache promised to running requests
         self._ends: list[tuple[int, int, int]] = []  # (step of the end, request, tokens held)
         self._step = 0
         self._now = 0.0
@@ -70,6 +71,7 @@ class DecodeWorker:
             _, request, held = heappop(self._ends)
             self.running -= 1
             self._kv -= held
+            self._booked -= held
             ended.append((self._now, request))
         if ended:
             self._admit()
@@ -98,8 +100,9 @@ class DecodeWorker:
         while self.waiting and self.running < self._most:
             request, prompt, left = self.waiting[0]
             # The cache is reserved for the whole output, so that nothing is ever thrown out.
-            if self.running and self._kv + prompt + left > self._room:
+            if self.running and self._booked + prompt + left > self._room:
                 break
+            self._booked += prompt + left
             self.waiting.popleft()
             self.running += 1
             self._kv += prompt

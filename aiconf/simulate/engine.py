@@ -47,13 +47,14 @@ class Limits:
 class _Rank:
     """Queues and running batch of one attention rank."""
 
-    __slots__ = ("ends", "kv", "order", "prefill", "running", "waiting")
+    __slots__ = ("booked", "ends", "kv", "order", "prefill", "running", "waiting")
 
     def __init__(self) -> None:
         self.waiting: deque[int] = deque()
         self.prefill: list[int] = []  # admitted, prompt not finished; in order
         self.running = 0  # decoding sequences
         self.kv = 0.0  # tokens in the cache of decoding and prefilling sequences
+        self.booked = 0.0  # tokens that admitted requests were promised and do not hold yet
         self.ends: list[tuple[int, int, int]] = []  # (decode step of the end, order, request)
         self.order = 0
 
@@ -149,9 +150,12 @@ class EngineReplay:
         limits = self._limits
         if rank.running + len(rank.prefill) >= limits.max_sequences:
             return False
-        held = rank.kv + (rank.running + len(rank.prefill) + 1) * limits.lost
-        need = self._prompt[request] + limits.reserve * self._left[request]
-        return held + need <= limits.kv_tokens
+        held = rank.kv + rank.booked + (rank.running + len(rank.prefill) + 1) * limits.lost
+        return held + self._promise(request) <= limits.kv_tokens
+
+    def _promise(self, request: int) -> float:
+        """Tokens of cache that a request is promised when it is admitted."""
+        return self._prompt[request] + self._limits.reserve * self._left[request]
 
     def _prompt_work(self) -> bool:
         """Run one iteration with prompt tokens, if any rank has some; tell whether it did."""
@@ -169,6 +173,7 @@ class EngineReplay:
                 own += timer.prompt_attention(chunk, self._done[request])
                 self._done[request] += chunk
                 rank.kv += chunk
+                rank.booked -= chunk
                 tokens += chunk
                 if self._done[request] == self._prompt[request]:
                     finished.append((rank, request))
@@ -210,6 +215,7 @@ class EngineReplay:
                 break
             request = waiting.popleft()
             rank.prefill.append(request)
+            rank.booked += self._promise(request)
             chunk = min(left, budget)
             chunks.append((request, chunk))
             budget -= chunk
@@ -220,6 +226,7 @@ class EngineReplay:
         if self._first[request] < 0:
             self._first[request] = self._now
         self._left[request] -= 1
+        rank.booked -= self._limits.reserve  # this token is computed; its cache entry comes next
         if self._left[request] == 0:
             self._end(rank, request, float(self._prompt[request]))
             return
@@ -239,6 +246,7 @@ class EngineReplay:
         self._step += steps
         for rank in self._ranks:
             rank.kv += steps * rank.running
+            rank.booked -= self._limits.reserve * steps * rank.running
             self._peak = max(self._peak, rank.kv)
             while rank.ends and rank.ends[0][0] <= self._step:
                 _, _, request = heappop(rank.ends)
@@ -291,6 +299,7 @@ class EngineReplay:
         left = end - self._step
         held = self._prompt[request] + self._left[request] - left
         rank.kv -= held
+        rank.booked -= self._limits.reserve * left
         rank.running -= 1
         # What it has produced so far becomes part of its prompt.
         self._prompt[request] = int(held)

@@ -1,0 +1,57 @@
+"""The timer's lists give the times of the step model they were built from."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from aiconf.api import platform
+from aiconf.engine.batch import Batch
+from aiconf.model import load_model
+from aiconf.parallel import Parallel
+from aiconf.simulate.timer import IterationTimer
+
+LAYOUTS = [
+    ("h200_sxm", "vllm", "qwen3-32b", "fp8", "tp4"),
+    ("h200_sxm", "sglang", "DeepSeek-R1", "fp8", "tp8"),
+    ("gb200", "trtllm", "DeepSeek-R1", "fp4", "tp1pp1dp8ep8"),
+    ("gb200", "vllm", "DeepSeek-R1", "fp4", "tp4"),
+]
+
+
+def build(system, backend, model, precision, layout):
+    spec = load_model(model, precision)
+    step = platform(system, backend).step(spec, Parallel.parse(layout), spec.quantization.kv)
+    return step, IterationTimer(step, 4096, 256, 8192)
+
+
+@pytest.mark.parametrize("case", LAYOUTS, ids=lambda case: "-".join(map(str, case)))
+@pytest.mark.parametrize("batch", [1, 7, 64, 200])
+@pytest.mark.parametrize("context", [1000.0, 5000.0])
+def test_decode(case, batch, context):
+    step, timer = build(*case)
+    want = step.seconds(Batch.of(decode=batch, context=context))[0]
+    found = timer.decode(batch, context, batch * step.parallel.dp)
+    assert found == pytest.approx(want, rel=0.03)
+
+
+@pytest.mark.parametrize("case", LAYOUTS, ids=lambda case: "-".join(map(str, case)))
+@pytest.mark.parametrize(("tokens", "past"), [(100, 0), (2000, 0), (2000, 3000)])
+def test_prompt_beside_decodes(case, tokens, past):
+    step, timer = build(*case)
+    dp = step.parallel.dp
+    want = step.seconds(
+        Batch.of(
+            prefill_tokens=tokens, prefill_past=past, prefill_ranks=1, decode=32, context=2000
+        )
+    )[0]
+    attention = timer.prompt_attention(tokens, past)
+    found = timer.mixed(tokens + 32, tokens + 32 * dp, 32, 2000.0, attention, 33)
+    assert found == pytest.approx(want, rel=0.05)
+
+
+def test_time_never_falls(timer):
+    sizes = [timer.decode(n, 2000.0, n) for n in range(1, 300)]
+    assert (np.diff(sizes) >= -1e-12).all()
+    contexts = [timer.decode(32, c, 32) for c in np.linspace(1, 4000, 97)]
+    assert (np.diff(contexts) >= -1e-12).all()
