@@ -34,13 +34,19 @@ CASES = (
 )
 
 
-def compare(random: np.random.Generator, case: tuple[str, str | None, str, str]):
+Group = tuple[str, str, str]
+
+
+def compare(
+    random: np.random.Generator, case: tuple[str, str | None, str, str]
+) -> tuple[Group, float, float] | None:
     """Signed relative error of TPOT and TTFT of one random configuration; None: does not fit."""
     model, precision, system, backend = case
     spec, place = load_model(model, precision), platform(system, backend)
     choices = layouts(place, spec, 16)
     layout = choices[random.integers(len(choices))]
-    isl, osl = int(random.choice([500, 1000, 4000, 8000])), int(random.choice([200, 500, 1000, 2000]))
+    isl = int(random.choice([500, 1000, 4000, 8000]))
+    osl = int(random.choice([200, 500, 1000, 2000]))
     lanes = layout.dp * layout.pp
     users = max(int(random.choice([1, 2, 4, 8, 16, 32, 64, 128, 256])), lanes)
     kv, budget = spec.quantization.kv, place.token_budget()
