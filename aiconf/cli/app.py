@@ -94,6 +94,8 @@ def _run(words: list[str]) -> int:
         code = run.main(words, prog_name="aiconf", standalone_mode=False, obj=notes)
     except UserError as error:
         return _complain(str(error))
+    except MemoryError:
+        return _complain("the search space does not fit in memory: ask for fewer GPUs or one mode")
     except _CLICK_ERROR as error:
         return _complain_of(error)
     except typer.Abort:

@@ -48,7 +48,7 @@ def spelled(words: list[str]) -> list[str]:
 
     Values keep their underscores, and so does everything after a lone ``--``.
     """
-    found = []
+    found: list[str] = []
     for place, word in enumerate(words):
         if word == "--":
             return found + words[place:]

@@ -50,13 +50,15 @@ def search(
     prefix: Prefix = 0,
     ttft: Annotated[
         float | None,
-        typer.Option("--ttft", parser=amount, metavar="MS", help="Target of the mean time to first token; "
-                     "default 2000, or none with --latency; inf: none."),
+        typer.Option("--ttft", parser=amount, metavar="MS",
+                     help="Target of the mean time to first token; default 2000, "
+                     "or none with --latency; inf: none."),
     ] = None,
     tpot: Annotated[
         float | None,
-        typer.Option("--tpot", parser=amount, metavar="MS", help="Target of the mean time per output token; "
-                     "default 30, or none with --latency; inf: none."),
+        typer.Option("--tpot", parser=amount, metavar="MS",
+                     help="Target of the mean time per output token; default 30, "
+                     "or none with --latency; inf: none."),
     ] = None,
     latency: Annotated[
         float | None,

@@ -144,7 +144,7 @@ def front(outcome: Outcome, mode: str) -> list[Record]:
     return [found[place] for place in pareto(speed, rate)] if found else []
 
 
-def records(request: Request, side: Side, places: Any) -> list[Record]:  # noqa: ANN401
+def records(request: Request, side: Side, places: Any) -> list[Record]:
     """Candidates of a side at ``places`` (indices) as plain records, all at once."""
     taken = side.candidates.take(places)
     part = Side(side.mode, side.backend, taken, side.variants, side.prefill_variants)

@@ -14,7 +14,6 @@ from aiconf.report.table import number
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; markers differ too.
 _LINES = {"agg": ("#0072B2", "o", "aggregated"), "disagg": ("#D55E00", "s", "disaggregated")}
-_SALT = {"svg.hashsalt": "aiconf"}  # the same result gives the same file
 
 
 class ParetoFigure(Figure):
@@ -90,5 +89,5 @@ def png(figure: Figure, dpi: int = 110) -> bytes:
 def write_figures(figure: Figure, folder: Path) -> None:
     """Write ``pareto.png`` and ``pareto.svg``; the same figure always gives the same bytes."""
     (folder / "pareto.png").write_bytes(png(figure, dpi=150))
-    with mpl.rc_context(_SALT):
+    with mpl.rc_context({"svg.hashsalt": "aiconf"}):  # else ids in the file are random
         figure.savefig(folder / "pareto.svg", format="svg", metadata={"Date": None})

@@ -57,7 +57,7 @@ def _arrow(request: Request, side: Side) -> pyarrow.Table:
     return pa.table({name: _arrow_column(v) for name, v in columns(request, side).items()})
 
 
-def _arrow_column(values: Any) -> pyarrow.Array:  # noqa: ANN401  an array or a list of texts
+def _arrow_column(values: Any) -> pyarrow.Array:
     import pyarrow as pa
 
     if not isinstance(values, np.ndarray) or values.dtype == object:

@@ -46,7 +46,7 @@ def scatter(
     """
     points = [point for front in fronts.values() for point in front]
     if not points:
-        return "no Pareto front: there is no time per output token"
+        return "  no Pareto front: there is no time per output token"
     marks = _UNICODE if style.unicode else _ASCII
     reach = max(x for x, _ in points)
     shown = target is not None and target <= 2.5 * reach

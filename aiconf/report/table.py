@@ -25,7 +25,7 @@ def number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:,.{digits}f}"
 
 
-def cell(value: Any, digits: int | None) -> str:  # noqa: ANN401  any field of a record
+def cell(value: Any, digits: int | None) -> str:
     """Write a field of a record."""
     if value is None or value == "":
         return "-"

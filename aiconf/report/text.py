@@ -90,7 +90,7 @@ def headline(found: Document) -> list[str]:
     """Who wins, or that nothing meets the targets and what comes closest."""
     mode, text = NAMES[found["best"]["mode"]], found["comparison"]["text"]
     if found["targets_met"]:
-        return [f"Best: {mode}, {text}"]
+        return [f"Best: {mode}{',' if found['comparison']['ratio'] else ';'} {text}"]
     return [
         f"No configuration meets the targets: {found['unmet']['text']}",
         f"Closest: {mode}; {text}",
@@ -177,7 +177,8 @@ def _verdict(found: Document, style: Style) -> str:
     for mode, name in NAMES.items():
         best = found[f"best_{mode}"]
         if best:
-            lines.append(f"  Best {name}: {describe(best)}")
+            rank = "Best" if best["meets_targets"] else "Closest"
+            lines.append(f"  {rank} {name}: {describe(best)}")
             lines += [f"    {line}" for line in figures_of(best)]
     return "\n".join(lines)
 

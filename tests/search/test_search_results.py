@@ -136,6 +136,25 @@ def test_an_aggregated_winner_is_what_estimate_predicts(result):
     assert again["request_per_s"] == pytest.approx(found.value("request_rate"), rel=1e-3)
 
 
+def test_a_disaggregated_winner_is_what_estimate_predicts(result):
+    found = result.outcome.top["disagg"][0]
+    request, before = result.request, found.prefill_variant
+    again = estimate(
+        found.variant.spec.checkpoint, found.variant.platform.system.name,
+        str(found.variant.parallel), request.workload.isl, request.workload.osl,
+        concurrency=round(found.value("batch")), workers=round(found.value("workers")),
+        prefill_layout=str(before.parallel),
+        prefill_workers=round(found.value("prefill_workers")),
+        prefill_batch=round(found.value("prefill_batch") / before.parallel.dp),
+        token_budget=round(found.value("prefill_token_budget")),
+        prefix=request.workload.prefix, backend=found.side.backend,
+    ).best  # fmt: skip
+    assert again["tpot_ms"] == pytest.approx(found.value("tpot") * 1e3, rel=0.02)
+    assert again["request_per_s"] == pytest.approx(found.value("request_rate"), rel=0.02)
+    # Units that are replicated keep their own queues; together they wait less.
+    assert again["ttft_ms"] <= found.value("ttft") * 1e3 * 1.02
+
+
 def test_the_explanation_adds_up(result):
     for found in [top[0] for top in result.outcome.top.values() if top]:
         iterations = explain(result.request, found)

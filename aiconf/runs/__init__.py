@@ -1,0 +1,1 @@
+"""Measured runs: reading them, predicting each by replay, and the error that is left."""

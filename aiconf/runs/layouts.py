@@ -1,0 +1,92 @@
+"""Layouts as measured rows write them, turned into ones that the engine can run."""
+
+from __future__ import annotations
+
+from aiconf.engine.traits import Traits
+from aiconf.errors import UserError
+from aiconf.model.layout import layout_problem
+from aiconf.model.spec import ModelSpec
+from aiconf.parallel import Parallel
+from aiconf.runs.cells import Cells, Skipped, count, settings
+from aiconf.runs.measured import Workers
+
+
+def aggregated_workers(cells: Cells) -> Workers:
+    """Read the layout of aggregated workers from tp, pp, dp, ep and num_gpus.
+
+    Raises
+    ------
+    Skipped
+        Where the layout is not stated or contradicts the number of GPUs.
+    """
+    notes = cells.get("notes", "")
+    if "INCOMPLETE_CONFIG" in notes:
+        raise Skipped("the layout is not stated: only the number of GPUs")
+    tp, pp = count(cells, "tp"), count(cells, "pp", 1)
+    dp, ep = count(cells, "dp", 1), count(cells, "ep", 1)
+    gpus = count(cells, "num_gpus", tp * pp * (1 if "dp_attention=true" in notes else dp))
+    if "dp_attention=true" in notes:
+        tp, dp = 1, tp
+    elif dp > 1 and gpus == tp * pp and tp % dp == 0:
+        tp //= dp  # tp is the ranks of the worker: it includes the attention replicas
+    return _workers(tp, pp, dp, ep, gpus)
+
+
+def _workers(tp: int, pp: int, dp: int, ep: int, gpus: int) -> Workers:
+    if (tp * dp) % ep:
+        raise Skipped(f"ep {ep} does not divide the {tp * dp} ranks of a worker")
+    parallel = Parallel(tp, pp, dp, ep)
+    if gpus % parallel.gpus:
+        raise Skipped(f"{gpus} GPUs are no multiple of the {parallel.gpus} of {parallel}")
+    return Workers(parallel, gpus // parallel.gpus)
+
+
+def side_workers(text: str, side: str) -> Workers:
+    """Read one side of a disaggregated row (``workers=2;tp=4;ep=4;dp_attn=true;gpus=8``).
+
+    Raises
+    ------
+    Skipped
+        Where the number of workers or their layout is not stated.
+    """
+    given = settings(text)
+    workers = count(given, "workers", 0) if given else 0
+    if workers < 1:
+        raise Skipped(f"number of {side} workers is not stated")
+    tp, pp, dp = count(given, "tp"), count(given, "pp", 1), count(given, "dp", 1)
+    gpus = count(given, "gpus", workers * tp * pp * dp)
+    if gpus % workers:
+        raise Skipped(f"{gpus} {side} GPUs do not divide among {workers} workers")
+    each = gpus // workers
+    # The ranks of a worker follow from its GPUs: some files state tp 1 for all of them.
+    if given.get("dp_attn") == "true":
+        tp, dp = 1, each // pp
+    elif dp == 1:
+        tp = each // pp
+    return _workers(tp, pp, dp, count(given, "ep", 1), gpus)
+
+
+def runnable(spec: ModelSpec, traits: Traits, workers: Workers) -> tuple[Workers, str]:
+    """Return the layout as the engine runs it, and a note where it differs from the stated one.
+
+    An expert width that cannot be cut over the ranks leaves only whole experts per rank: the
+    engines then insist on expert parallelism (vLLM: --enable-expert-parallel), which files
+    that list no such setting leave out.
+
+    Raises
+    ------
+    UserError
+        Where neither the model nor the engine allows the layout.
+    """
+    given = workers.parallel
+    problem = _problem(spec, traits, given)
+    if problem is None:
+        return workers, ""
+    spread = Parallel(given.tp, given.pp, given.dp, given.stage_gpus)
+    if spec.is_moe and given.ep == 1 and _problem(spec, traits, spread) is None:
+        return Workers(spread, workers.count), f"ep {spread.ep} assumed: {problem}"
+    raise UserError(f"layout {given}: {problem}")
+
+
+def _problem(spec: ModelSpec, traits: Traits, parallel: Parallel) -> str | None:
+    return layout_problem(spec, parallel) or traits.allows(parallel, moe=spec.is_moe)

@@ -1,0 +1,237 @@
+"""Prediction of one measured run by replay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from aiconf.engine.batch import Batch
+from aiconf.engine.engine import Platform
+from aiconf.engine.step import StepModel
+from aiconf.errors import UserError
+from aiconf.model.spec import ModelSpec
+from aiconf.parallel import Parallel
+from aiconf.runs.measured import Deployment, Traffic
+from aiconf.runs.names import model_of
+from aiconf.simulate.disaggregated import DecodeSide, DisaggregatedReplay, PrefillSide
+from aiconf.simulate.engine import EngineReplay, Limits
+from aiconf.simulate.requests import Load, Replay, uniform_lengths
+from aiconf.simulate.timer import IterationTimer
+
+SEED = 0
+WAVES = 10  # prompts per user of a closed loop, as InferenceX sends
+MOST_REQUESTS = 4000  # of one replay; fewer waves beyond
+OPEN_REQUESTS = 500  # of a request rate or a burst that does not say how many
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Predicted figures in seconds and tokens/s of the whole deployment.
+
+    origin: shares of the time that is measured, interpolated and fallback.
+    """
+
+    ttft_mean: float
+    ttft_p50: float
+    ttft_p99: float
+    tpot_mean: float | None
+    output_rate: float
+    total_rate: float
+    origin: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class _Engine:
+    """One side's engine: its step model and the limits of one attention rank."""
+
+    platform: Platform
+    spec: ModelSpec
+    step: StepModel
+    budget: int
+    sequences: int
+    kv_tokens: float
+    kv_per_token: float  # bytes of one GPU
+
+
+def predict(deployment: Deployment, traffic: Traffic) -> Prediction:
+    """Replay ``traffic`` on ``deployment``.
+
+    Raises
+    ------
+    UserError
+        Where the model does not fit, or a request is longer than the cache.
+    """
+    if deployment.prefill is None:
+        engine = _engine(deployment, deployment.workers.parallel, traffic)
+        replay = _aggregated(deployment, engine, traffic)
+        scale = deployment.workers.count * engine.step.parallel.pp
+        return _summary(replay, scale, traffic, ((engine, sum(replay.busy)),))
+    before = _engine(deployment, deployment.prefill.parallel, traffic)
+    after = _engine(deployment, deployment.workers.parallel, traffic)
+    replay = _disaggregated(deployment, before, after, traffic)
+    return _summary(replay, 1, traffic, ((before, replay.busy[0]), (after, replay.busy[1])))
+
+
+def _platform(deployment: Deployment) -> Platform:
+    from aiconf.api import platform
+
+    return platform(deployment.system, deployment.backend)
+
+
+def _engine(deployment: Deployment, parallel: Parallel, traffic: Traffic) -> _Engine:
+    found = _platform(deployment)
+    traits, gpu = found.traits, found.system.gpu
+    spec = model_of(deployment.model, deployment.precision)
+    kv = deployment.kv_dtype or spec.quantization.kv
+    budget = deployment.token_budget or found.token_budget()
+    if traits.scheduler.budget_shared_by_dp:
+        budget = max(1, budget // parallel.dp)
+    most = deployment.max_sequences or traits.max_sequences(gpu.memory_bytes, gpu.sm)
+    room = found.capacity(
+        spec, parallel, token_budget=budget, max_sequences=min(most, 1024), kv_dtype=kv
+    )
+    mean = traffic.isl + traffic.osl / 2.0
+    each = float(room.sequence_bytes(mean)) / (mean + room.block / 2.0)
+    if room.kv <= 0 or room.kv < float(room.sequence_bytes(traffic.isl + traffic.osl)):
+        raise UserError(
+            f"{spec.name} does not fit on {parallel} of {found.system.name} with a request of "
+            f"{traffic.isl + traffic.osl} tokens"
+        )
+    step = found.step(spec, parallel, kv)
+    return _Engine(found, spec, step, budget, most, room.kv / each, each)
+
+
+@lru_cache(maxsize=64)
+def _timer(step: StepModel, most_tokens: int, most_decode: int, longest: int) -> IterationTimer:
+    return IterationTimer(step, most_tokens, most_decode, longest)
+
+
+def _timer_of(engine: _Engine, users: int, traffic: Traffic) -> IterationTimer:
+    """A timer for at most ``users`` sequences on a rank; sizes are rounded up to share timers."""
+    rows = _rounded(users, 64)
+    longest = _rounded(traffic.isl + traffic.osl + 1, 256)
+    return _timer(engine.step, engine.budget + rows, rows, longest)
+
+
+def _rounded(value: int, least: int) -> int:
+    """The next power of two."""
+    return max(least, 1 << (value - 1).bit_length())
+
+
+def _load(traffic: Traffic, share: int) -> Load:
+    """Requests of one of ``share`` equal parts of a deployment."""
+    random = np.random.default_rng(SEED)
+    if traffic.kind == "closed":
+        users = max(1, round(traffic.users / share))
+        count = traffic.requests or WAVES * users
+        count = max(min(count, MOST_REQUESTS), 2 * users)
+        prompt, output = _lengths(random, count, traffic)
+        return Load(prompt, output, None, users)
+    count = traffic.requests or OPEN_REQUESTS
+    prompt, output = _lengths(random, count, traffic)
+    if traffic.kind == "burst":
+        return Load(prompt, output, np.zeros(count))
+    gaps = random.exponential(share / traffic.rate, count)
+    return Load(prompt, output, np.cumsum(gaps) - gaps[0])
+
+
+def _lengths(random: np.random.Generator, count: int, traffic: Traffic):  # type: ignore[no-untyped-def]
+    return uniform_lengths(random, count, traffic.isl, traffic.osl, traffic.least)
+
+
+def _aggregated(deployment: Deployment, engine: _Engine, traffic: Traffic) -> Replay:
+    """Replay one lane: workers share the load, and so do the micro-batches of a pipeline."""
+    parallel, scheduler = engine.step.parallel, engine.platform.traits.scheduler
+    lanes = parallel.pp
+    load = _load(traffic, deployment.workers.count * lanes)
+    mixed = scheduler.policy == "mixed"
+    reserve = scheduler.output_reserve_dp if parallel.dp > 1 else scheduler.output_reserve
+    most = max(1, engine.sequences // lanes)
+    rows = min(most, len(load) if load.arrival is not None else load.users)
+    limits = Limits(
+        token_budget=engine.budget,
+        max_sequences=most,
+        kv_tokens=engine.kv_tokens / lanes,
+        mixed=mixed,
+        chunked=True,
+        reserve=reserve,
+        delay=engine.platform.traits.host.seconds_per_request,
+    )
+    timer = _timer_of(engine, rows, traffic)
+    return EngineReplay(timer, limits, parallel.dp).run(load)
+
+
+def _disaggregated(
+    deployment: Deployment, before: _Engine, after: _Engine, traffic: Traffic
+) -> Replay:
+    assert deployment.prefill is not None
+    load = _load(traffic, 1)
+    first, second = before.step.parallel, after.step.parallel
+    users = len(load) if load.arrival is not None else load.users
+    lanes = deployment.workers.count * second.pp
+    rows = min(after.sequences, -(-2 * users // (lanes * second.dp)) + 1)
+    system = after.platform.system
+    near = deployment.workers.gpus + deployment.prefill.gpus <= system.nvlink_domain
+    bandwidth = system.nvlink_bandwidth if near else system.network_bandwidth
+    replay = DisaggregatedReplay(
+        PrefillSide(
+            _timer_of(before, 64, traffic), deployment.prefill.count, first.dp, before.budget,
+            first.pp,
+        ),
+        DecodeSide(
+            _timer_of(after, rows, traffic), lanes, second.dp, rows * second.dp,
+            after.kv_tokens * second.dp / second.pp,
+        ),
+        transfer=max(before.kv_per_token, after.kv_per_token) / bandwidth,
+        latency=system.nvlink_latency if near else system.network_latency,
+        delay=before.platform.traits.host.seconds_per_request,
+    )  # fmt: skip
+    return replay.run(load)
+
+
+def _summary(
+    replay: Replay, scale: int, traffic: Traffic, engines: tuple[tuple[_Engine, float], ...]
+) -> Prediction:
+    ttft, tpot = replay.ttft, replay.tpot
+    known = tpot[~np.isnan(tpot)]
+    output = float(replay.output.sum()) / replay.duration * scale
+    prompt = float(replay.prompt.sum()) / replay.duration * scale
+    p50, p99 = np.percentile(ttft, [50, 99])
+    return Prediction(
+        ttft_mean=float(ttft.mean()),
+        ttft_p50=float(p50),
+        ttft_p99=float(p99),
+        tpot_mean=float(known.mean()) if len(known) else None,
+        output_rate=output,
+        total_rate=output + prompt,
+        origin=_origin(replay, traffic, engines),
+    )
+
+
+def _origin(
+    replay: Replay, traffic: Traffic, engines: tuple[tuple[_Engine, float], ...]
+) -> tuple[float, float, float]:
+    """Shares of the busy time by origin, at the mean prompt and decode batch of the replay."""
+    prompt_time, decode_time = replay.busy
+    held = float((replay.last - replay.first).sum()) / max(replay.duration, 1e-12)
+    total = np.zeros(3)
+    for place, (engine, _) in enumerate(engines):
+        parallel = engine.step.parallel
+        rows = max(1.0, held / parallel.dp)
+        if place == 0:
+            tokens = float(min(engine.budget, traffic.isl))
+            total += _shares(engine.step, Batch.of(prefill_tokens=tokens)) * prompt_time
+        if place == len(engines) - 1:
+            rows = min(rows, float(engine.sequences))
+            context = traffic.isl + traffic.osl / 2.0
+            total += _shares(engine.step, Batch.of(decode=rows, context=context)) * decode_time
+    found = total / max(float(total.sum()), 1e-12)
+    return float(found[0]), float(found[1]), float(found[2])
+
+
+def _shares(step: StepModel, batch: Batch) -> np.ndarray:  # type: ignore[type-arg]
+    time = step.time(batch)
+    found = time.by_origin.reshape(3, -1).sum(axis=1)
+    return np.asarray(found / max(float(found.sum()), 1e-12))

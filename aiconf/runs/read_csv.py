@@ -1,0 +1,91 @@
+"""Rows of the measured-runs CSV form, each read on its own."""
+
+from __future__ import annotations
+
+from aiconf.engine.traits import load_traits
+from aiconf.errors import UserError
+from aiconf.runs.cells import (
+    Cells,
+    Skipped,
+    Unsupported,
+    number,
+    precision_of,
+    system_of,
+    traffic,
+)
+from aiconf.runs.history import kv_dtype
+from aiconf.runs.layouts import aggregated_workers, runnable, side_workers
+from aiconf.runs.measured import Deployment, MeasuredRun, Metrics, Row, Traffic
+from aiconf.runs.names import model_of
+from aiconf.runs.protocols import engine_settings
+
+# Without these a file is of another form.
+NEEDED = ("hardware", "backend", "model", "isl", "osl", "concurrency_or_rate")
+
+
+def read_row(cells: Cells) -> Row:
+    """Read one row: a run, or the reason why there is none. Never raises for a bad row."""
+    try:
+        return Row(cells, _run(cells), "ok")
+    except Skipped as reason:
+        return Row(cells, None, "skipped", str(reason))
+    except (Unsupported, UserError) as reason:
+        return Row(cells, None, "unsupported", str(reason))
+
+
+def _run(cells: Cells) -> MeasuredRun:
+    metrics = _metrics(cells)
+    _speculation(cells)
+    load, note = traffic(cells)
+    system = system_of(cells.get("hardware", ""))
+    if not cells.get("backend", "").strip():
+        raise Skipped("backend is not stated")
+    traits = load_traits(cells["backend"].strip())
+    version, date = cells.get("backend_version", ""), cells.get("date", "")
+    precision = precision_of(cells.get("precision", ""))
+    mode = cells.get("serving_mode", "").strip() or "agg"
+    if mode == "agg":
+        prefill, workers = None, aggregated_workers(cells)
+    elif mode == "disagg":
+        prefill = side_workers(cells.get("prefill_config", ""), "prefill")
+        workers = side_workers(cells.get("decode_config", ""), "decode")
+    else:
+        raise Skipped(f"serving_mode '{mode}' is neither agg nor disagg")
+    spec = model_of(cells.get("model", ""), precision)
+    workers, changed = runnable(spec, traits, workers)
+    notes = [note, changed]
+    if prefill is not None:
+        prefill, changed = runnable(spec, traits, prefill)
+        notes.append(changed)
+    sequences, budget = engine_settings(cells, traits.name, load)
+    deployment = Deployment(
+        system, traits.name, cells["model"].strip(), precision, workers, prefill,
+        kv_dtype(traits.name, version, date), sequences, budget,
+    )  # fmt: skip
+    note = "; ".join(dict.fromkeys(part for part in notes if part))
+    return MeasuredRun(deployment, load, metrics, version, date, note)
+
+
+def _speculation(cells: Cells) -> None:
+    """An empty cell was not stated: taken as none, as the engines' defaults are."""
+    spoken = cells.get("mtp/spec", "").strip().lower()
+    if spoken not in ("", "none"):
+        raise Unsupported(f"speculative decoding ({spoken}) is not modelled yet")
+
+
+def _metrics(cells: Cells) -> Metrics:
+    def seconds(name: str) -> float | None:
+        value = number(cells, name)
+        return None if value is None else value / 1e3
+
+    return Metrics(
+        ttft_mean=seconds("ttft_ms_mean"),
+        ttft_p50=seconds("ttft_ms_p50"),
+        ttft_p99=seconds("ttft_ms_p99"),
+        tpot_mean=seconds("tpot_ms_mean"),
+        output_rate=number(cells, "output_tok_per_s"),
+        total_rate=number(cells, "total_tok_per_s"),
+    )
+
+
+__all__ = ["NEEDED", "Traffic", "read_row"]

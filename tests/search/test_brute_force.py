@@ -1,0 +1,52 @@
+"""The disaggregated search against every prefill point beside every decode point, one by one."""
+
+import numpy as np
+import pytest
+
+from aiconf.api import search
+from aiconf.search.workers import decode_workers, prefill_workers
+from aiconf.serving.disaggregated import MAX_UTILISATION, prefill_wait, transfer_seconds
+
+
+def best_rate(request):
+    """Highest request rate within the targets over x prefill and y decode workers of any kind."""
+    (platform,), gpus, work, sla = request.platforms, request.gpus, request.workload, request.sla
+    specs = list(request.specs)
+    prefill = prefill_workers(platform, specs, gpus - 1, work, request.kv_dtype)
+    decode = decode_workers(platform, specs, gpus - 1, work, request.kv_dtype)
+    near = np.full(len(decode.rate), gpus <= platform.system.nvlink_domain)
+    outside = platform.traits.host.seconds_per_request
+    held = np.array([v.kv_bytes for v in decode.variants])[decode.variant]
+    best = 0.0
+    for p in range(len(prefill.rate)):
+        source = prefill.variants[prefill.variant[p]]
+        transfer = transfer_seconds(platform.system, np.maximum(source.kv_bytes, held), near)
+        for x in range(1, int(gpus // prefill.gpus[p]) + 1):
+            left = gpus - x * prefill.gpus[p]
+            for y in range(1, int(left // decode.gpus.min()) + 1):
+                load = y * decode.rate / (x * prefill.rate[p])
+                ok = (y * decode.gpus <= left) & (load <= MAX_UTILISATION)
+                ok &= decode.tpot <= sla.tpot
+                wait = prefill_wait(np.minimum(load, 0.99), float(prefill.seconds[p]), float(x))
+                ttft = wait + prefill.seconds[p] + transfer + decode.tpot + outside
+                ok &= ttft <= sla.ttft
+                if ok.any():
+                    # A unit may be replicated: as often as the GPUs hold it.
+                    used = x * prefill.gpus[p] + y * decode.gpus[ok]
+                    rate = y * decode.rate[ok] * np.floor(gpus / used)
+                    best = max(best, float(rate.max()))
+    return best
+
+
+@pytest.mark.parametrize(
+    ("task", "backend"),
+    [
+        (("QWEN3_32B", "h200_sxm", 4, 4000, 500, 600, 15), "vllm"),
+        (("QWEN3_32B", "h200_sxm", 7, 4000, 500, 400, 12), "trtllm"),
+        (("gpt-oss-120b", "b200_sxm", 5, 2000, 300, 300, 10), "sglang"),
+    ],
+)
+def test_no_pair_is_better_than_the_one_that_is_found(task, backend):
+    result = search(*task, backend=backend, mode="disagg")
+    assert result.outcome.met
+    assert result.best["request_per_s"] == pytest.approx(best_rate(result.request), rel=1e-9)
