@@ -23,6 +23,7 @@ class Platform:
     tables: Tables
     version: str  # engine version of the tables; the traits' own where nothing was measured
     steps: dict[tuple[ModelSpec, Parallel, str], StepModel] = field(default_factory=dict)
+    rooms: dict[tuple[object, ...], Capacity] = field(default_factory=dict)
 
     @classmethod
     def of(cls, reader: Reader, system: System, traits: Traits) -> Platform:
@@ -53,12 +54,20 @@ class Platform:
         kv_dtype: str,
         fraction: float | None = None,
     ) -> Capacity:
-        """Memory of one GPU (see ``capacity``)."""
-        return capacity(
-            spec, self.system, parallel, self.traits,
-            token_budget=token_budget, max_sequences=max_sequences,
-            kv_dtype=kv_dtype, fraction=fraction,
-        )  # fmt: skip
+        """Memory of one GPU (see ``capacity``), computed once."""
+        key = (spec, parallel, token_budget, max_sequences, kv_dtype, fraction)
+        if key not in self.rooms:
+            self.rooms[key] = capacity(
+                spec,
+                self.system,
+                parallel,
+                self.traits,
+                token_budget=token_budget,
+                max_sequences=max_sequences,
+                kv_dtype=kv_dtype,
+                fraction=fraction,
+            )
+        return self.rooms[key]
 
 
 def _kernel_order(traits: Traits, sm: int, choice: str) -> tuple[str, ...]:

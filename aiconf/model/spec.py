@@ -99,6 +99,10 @@ class ModelSpec:
     mtp_layers: int = 0  # multi-token-prediction layers shipped with the checkpoint
     notes: tuple[str, ...] = field(default=())  # what was assumed while reading
 
+    def __hash__(self) -> int:
+        """Hash a few fields: specs key the caches of hot paths, and few are alike in these."""
+        return hash((self.checkpoint, self.hidden, self.vocab, self.quantization))
+
     @property
     def layer_count(self) -> int:
         """Layers of the main model (MTP layers not counted)."""

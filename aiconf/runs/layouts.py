@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from aiconf.engine.traits import Traits
 from aiconf.errors import UserError
 from aiconf.model.layout import layout_problem
@@ -9,6 +11,7 @@ from aiconf.model.spec import ModelSpec
 from aiconf.parallel import Parallel
 from aiconf.runs.cells import Cells, Skipped, count, settings
 from aiconf.runs.measured import Workers
+from aiconf.runs.names import replicated
 
 
 def aggregated_workers(cells: Cells) -> Workers:
@@ -25,11 +28,21 @@ def aggregated_workers(cells: Cells) -> Workers:
     tp, pp = count(cells, "tp"), count(cells, "pp", 1)
     dp, ep = count(cells, "dp", 1), count(cells, "ep", 1)
     gpus = count(cells, "num_gpus", tp * pp * (1 if "dp_attention=true" in notes else dp))
+    ranks = _expert_ranks(notes)
     if "dp_attention=true" in notes:
         tp, dp = 1, tp
+    elif dp == 1 and ranks > tp and ranks % tp == 0:
+        # The experts lie on more ranks than attention has: the rest is attention DP.
+        gpus, dp = gpus * (ranks // tp), ranks // tp
     elif dp > 1 and gpus == tp * pp and tp % dp == 0:
         tp //= dp  # tp is the ranks of the worker: it includes the attention replicas
     return _workers(tp, pp, dp, ep, gpus)
+
+
+def _expert_ranks(notes: str) -> int:
+    """Ranks that the experts of an ``AIC_fields`` row lie on; 0 where it does not say."""
+    found = re.search(r"moe_tp=(\d+) moe_ep=(\d+)", notes)
+    return int(found.group(1)) * int(found.group(2)) if found else 0
 
 
 def _workers(tp: int, pp: int, dp: int, ep: int, gpus: int) -> Workers:
@@ -83,8 +96,12 @@ def runnable(spec: ModelSpec, traits: Traits, workers: Workers) -> tuple[Workers
     if problem is None:
         return workers, ""
     spread = Parallel(given.tp, given.pp, given.dp, given.stage_gpus)
-    if spec.is_moe and given.ep == 1 and _problem(spec, traits, spread) is None:
+    if not spec.is_moe or given.ep not in (1, spread.ep):
+        raise UserError(f"layout {given}: {problem}")
+    if given.ep == 1 and _problem(spec, traits, spread) is None:
         return Workers(spread, workers.count), f"ep {spread.ep} assumed: {problem}"
+    if given.dp > 1 and _problem(replicated(spec, spread.ep), traits, spread) is None:
+        return Workers(spread, workers.count), f"redundant experts on ep {spread.ep} assumed"
     raise UserError(f"layout {given}: {problem}")
 
 

@@ -8,21 +8,23 @@ from functools import lru_cache
 import numpy as np
 
 from aiconf.engine.batch import Batch
+from aiconf.engine.capacity import Capacity
 from aiconf.engine.engine import Platform
 from aiconf.engine.step import StepModel
 from aiconf.errors import UserError
 from aiconf.model.spec import ModelSpec
 from aiconf.parallel import Parallel
 from aiconf.runs.measured import Deployment, Traffic
-from aiconf.runs.names import model_of
+from aiconf.runs.names import model_of, replicated
 from aiconf.simulate.disaggregated import DecodeSide, DisaggregatedReplay, PrefillSide
 from aiconf.simulate.engine import EngineReplay, Limits
-from aiconf.simulate.requests import Load, Replay, uniform_lengths
+from aiconf.simulate.requests import Array, Ints, Load, Replay, uniform_lengths
 from aiconf.simulate.timer import IterationTimer
 
 SEED = 0
 WAVES = 10  # prompts per user of a closed loop, as InferenceX sends
 MOST_REQUESTS = 4000  # of one replay; fewer waves beyond
+TIGHT_FRACTION = 0.97  # of memory, as far as it can be raised
 OPEN_REQUESTS = 500  # of a request rate or a burst that does not say how many
 
 
@@ -40,6 +42,7 @@ class Prediction:
     output_rate: float
     total_rate: float
     origin: tuple[float, float, float]
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class _Engine:
     sequences: int
     kv_tokens: float
     kv_per_token: float  # bytes of one GPU
+    note: str
 
 
 def predict(deployment: Deployment, traffic: Traffic) -> Prediction:
@@ -84,23 +88,41 @@ def _engine(deployment: Deployment, parallel: Parallel, traffic: Traffic) -> _En
     found = _platform(deployment)
     traits, gpu = found.traits, found.system.gpu
     spec = model_of(deployment.model, deployment.precision)
+    if spec.is_moe and parallel.ep > 1:
+        spec = replicated(spec, parallel.ep)
     kv = deployment.kv_dtype or spec.quantization.kv
     budget = deployment.token_budget or found.token_budget()
     if traits.scheduler.budget_shared_by_dp:
         budget = max(1, budget // parallel.dp)
     most = deployment.max_sequences or traits.max_sequences(gpu.memory_bytes, gpu.sm)
-    room = found.capacity(
-        spec, parallel, token_budget=budget, max_sequences=min(most, 1024), kv_dtype=kv
-    )
+    room, note = _room(found, spec, parallel, kv, budget, most, traffic)
     mean = traffic.isl + traffic.osl / 2.0
     each = float(room.sequence_bytes(mean)) / (mean + room.block / 2.0)
-    if room.kv <= 0 or room.kv < float(room.sequence_bytes(traffic.isl + traffic.osl)):
-        raise UserError(
-            f"{spec.name} does not fit on {parallel} of {found.system.name} with a request of "
-            f"{traffic.isl + traffic.osl} tokens"
-        )
     step = found.step(spec, parallel, kv)
-    return _Engine(found, spec, step, budget, most, room.kv / each, each)
+    return _Engine(found, spec, step, budget, most, room.kv / each, each, note)
+
+
+def _room(
+    found: Platform, spec: ModelSpec, parallel: Parallel, kv: str, budget: int, most: int,
+    traffic: Traffic,
+) -> tuple[Capacity, str]:  # fmt: skip
+    """Memory of one GPU; under a larger memory setting where the default holds no request.
+
+    The run took place, so whoever ran it had raised the setting.
+    """
+    longest = traffic.isl + traffic.osl
+    for fraction in (None, TIGHT_FRACTION):
+        room = found.capacity(
+            spec, parallel, token_budget=budget, max_sequences=min(most, 1024), kv_dtype=kv,
+            fraction=fraction,
+        )  # fmt: skip
+        if room.kv > 0 and room.kv >= float(room.sequence_bytes(longest)):
+            note = f"memory setting {fraction} assumed: the default holds no request"
+            return room, note if fraction else ""
+    raise UserError(
+        f"{spec.name} does not fit on {parallel} of {found.system.name} with a request of "
+        f"{longest} tokens"
+    )
 
 
 @lru_cache(maxsize=64)
@@ -137,7 +159,7 @@ def _load(traffic: Traffic, share: int) -> Load:
     return Load(prompt, output, np.cumsum(gaps) - gaps[0])
 
 
-def _lengths(random: np.random.Generator, count: int, traffic: Traffic):  # type: ignore[no-untyped-def]
+def _lengths(random: np.random.Generator, count: int, traffic: Traffic) -> tuple[Ints, Ints]:
     return uniform_lengths(random, count, traffic.isl, traffic.osl, traffic.least)
 
 
@@ -207,6 +229,7 @@ def _summary(
         output_rate=output,
         total_rate=output + prompt,
         origin=_origin(replay, traffic, engines),
+        note="; ".join(dict.fromkeys(engine.note for engine, _ in engines if engine.note)),
     )
 
 
@@ -231,7 +254,7 @@ def _origin(
     return float(found[0]), float(found[1]), float(found[2])
 
 
-def _shares(step: StepModel, batch: Batch) -> np.ndarray:  # type: ignore[type-arg]
+def _shares(step: StepModel, batch: Batch) -> Array:
     time = step.time(batch)
     found = time.by_origin.reshape(3, -1).sum(axis=1)
     return np.asarray(found / max(float(found.sum()), 1e-12))

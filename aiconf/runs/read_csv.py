@@ -15,7 +15,7 @@ from aiconf.runs.cells import (
 )
 from aiconf.runs.history import kv_dtype
 from aiconf.runs.layouts import aggregated_workers, runnable, side_workers
-from aiconf.runs.measured import Deployment, MeasuredRun, Metrics, Row, Traffic
+from aiconf.runs.measured import Deployment, MeasuredRun, Metrics, Row
 from aiconf.runs.names import model_of
 from aiconf.runs.protocols import engine_settings
 
@@ -88,4 +88,4 @@ def _metrics(cells: Cells) -> Metrics:
     )
 
 
-__all__ = ["NEEDED", "Traffic", "read_row"]
+

@@ -55,11 +55,11 @@ def layouts(platform: Platform, spec: ModelSpec, gpus: int) -> list[Parallel]:
 
 
 def concurrencies(most: float) -> Array:
-    """Requests in flight per attention rank that are tried: all up to 24, then 16 per octave."""
+    """Requests in flight per attention rank that are tried: all up to 64, then 24 per octave."""
     if most < 1:
         return np.zeros(0)
-    dense = np.arange(1.0, 25.0)
-    sparse = np.round(2.0 ** np.arange(4.5, np.log2(max(most, 24.0)) + 1 / 16, 1 / 16))
+    dense = np.arange(1.0, 65.0)
+    sparse = np.round(2.0 ** np.arange(6.0, np.log2(max(most, 64.0)) + 1 / 24, 1 / 24))
     every = np.unique(np.concatenate([dense, sparse, [np.floor(most)]]))
     return every[every <= most]
 
