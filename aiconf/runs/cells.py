@@ -67,20 +67,21 @@ def traffic(cells: Cells) -> tuple[Traffic, str]:
     least = _share(stated) if stated else 1.0
     text = cells.get("concurrency_or_rate", "").strip()
     kind, _, value = text.partition("=")
+    sent = count(cells, "requests", 0) or None  # not in the CSV: clients' own files state it
     if not text:
         raise Skipped("the load is not stated")
     if kind in ("offline", "static", "sessions"):
         raise Unsupported(f"{kind} load")
     if kind == "burst":
-        return Traffic("burst", isl, osl, least), note
+        return Traffic("burst", isl, osl, least, requests=sent), note
     if kind in ("rate", "concurrency") and value:
         given = number({kind: value}, kind)
         assert given is not None
         if kind == "rate":
-            return Traffic("rate", isl, osl, least, rate=given), note
+            return Traffic("rate", isl, osl, least, rate=given, requests=sent), note
         text = value
     users = count({"concurrency": text}, "concurrency")
-    return Traffic("closed", isl, osl, least, users=users), note
+    return Traffic("closed", isl, osl, least, users=users, requests=sent), note
 
 
 def _length(cells: Cells, name: str) -> int:

@@ -71,7 +71,7 @@ def _csv_rows(path: Path, text: str) -> list[dict[str, str]]:
         raise UserError(f"{path.name} is of no known form; known: {KNOWN}")
     rows = []
     for row in reader:
-        row.pop(None, None)  # type: ignore[call-overload]  # cells beyond the header
+        row.pop(None, None)  # cells beyond the header
         rows.append(row)
     return rows
 

@@ -63,7 +63,7 @@ def test_latent_attention():
 def test_attention_data_parallel():
     spec = load_model("DeepSeek-R1")
     found = operators(spec, Parallel(tp=2, dp=4, ep=8))
-    assert of(MoeExchange, found) == [MoeExchange(8, 7168, 8, 256, 58, 0.5)]
+    assert of(MoeExchange, found) == [MoeExchange(8, 7168, 8, 256, "fp8_block", 58, 0.5)]
     assert of(Moe, found)[0].ep == 8
     split = operators(spec, Parallel(tp=1, dp=8, ep=1))
     assert not of(MoeExchange, split)
