@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,14 +14,40 @@ __version__ = "0.1.0"
 __all__ = ["UserError", "__version__", "estimate", "search"]
 
 
-def __getattr__(name: str) -> Any:
-    """Import on first use: the command line starts faster than the whole package."""
-    if name in ("search", "estimate"):
-        from aiconf import api
+class _Package(ModuleType):
+    """The package with its functions imported on first use, so that the command line is fast.
 
-        return getattr(api, name)
-    if name == "UserError":
+    ``search`` is both a function of the package and a folder in it: importing the folder would
+    put the module in the function's place, so that assignment is passed over (the module is
+    found in ``sys.modules`` all the same).
+    """
+
+    @property
+    def search(self) -> Any:
+        """The function ``aiconf.api.search``."""
+        return _api().search
+
+    @search.setter
+    def search(self, module: ModuleType) -> None:
+        pass
+
+    @property
+    def estimate(self) -> Any:
+        """The function ``aiconf.api.estimate``."""
+        return _api().estimate
+
+    @property
+    def UserError(self) -> Any:
+        """The exception ``aiconf.errors.UserError``."""
         from aiconf.errors import UserError
 
         return UserError
-    raise AttributeError(f"module 'aiconf' has no attribute '{name}'")
+
+
+def _api() -> Any:
+    from aiconf import api
+
+    return api
+
+
+sys.modules[__name__].__class__ = _Package

@@ -4,35 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 
 from aiconf.engine.engine import Platform
-from aiconf.engine.traits import backend_names, load_traits
+from aiconf.engine.platform import platform
+from aiconf.engine.traits import backend_names
 from aiconf.errors import UserError, unknown
 from aiconf.model.library import checkpoints, load_model
 from aiconf.model.spec import ModelSpec
-from aiconf.perf.store import PerfDb
 from aiconf.report.result import EstimateResult, SearchResult
 from aiconf.search.estimate import Setting, estimate_point
 from aiconf.search.request import Mode, Objective, Request, compared
 from aiconf.search.search import search as _search
-from aiconf.system.catalog import load_system
 from aiconf.units import from_ms
 from aiconf.workload import Sla, Workload
 
 ANY = "any"
-
-
-@lru_cache(maxsize=4)
-def _database(extra: Path | None) -> PerfDb:
-    return PerfDb.open(extra)
-
-
-@lru_cache(maxsize=32)
-def platform(system: str, backend: str, perf_db: Path | None = None) -> Platform:
-    """Join a system and a backend with their tables; kept for the life of the process."""
-    return Platform.of(_database(perf_db), load_system(system), load_traits(backend))
 
 
 def _target(name: str, value: float | None) -> float:

@@ -14,7 +14,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from aiconf.api import platform
+from aiconf.engine.platform import platform
 from aiconf.model import load_model
 from aiconf.search.space import layouts
 from aiconf.serving.aggregated import aggregated

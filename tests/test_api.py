@@ -20,9 +20,6 @@ def message(call, *arguments, **options):
     return str(caught.value)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="once the room aiconf.search is imported, aiconf.search is that module"
-)
 def test_the_package_offers_search_and_estimate_however_often_and_in_any_order():
     code = (
         "import aiconf\n"

@@ -125,9 +125,6 @@ def test_the_package_itself_imports_nothing():
     assert not {"numpy", "pydantic", "yaml"} & loaded_by("import aiconf")
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a read that matches no row group lets pyarrow import pandas (0.16 s)"
-)
 def test_a_search_needs_neither_pandas_nor_plots():
     code = "import aiconf.api as api; api.search('QWEN3_32B', 'h200_sxm', 4).best"
     assert not {"pandas", "matplotlib", "scipy", "jinja2", "IPython"} & loaded_by(code)

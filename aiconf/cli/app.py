@@ -79,6 +79,8 @@ def main(words: list[str] | None = None) -> int:
         # The reader has gone. Without this, Python complains when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a full disk, a file that went away: the user's to mend
+        return _complain(f"{error.strerror or error}{f': {error.filename}' * bool(error.filename)}")
     except KeyboardInterrupt:
         return 130
     return code

@@ -36,7 +36,7 @@ def support(
     Shares are of the time of one point: 4000 + 1000 tokens, 32 requests in flight, on the
     fewest GPUs (a power of two) that hold the model.
     """
-    from aiconf.api import platform
+    from aiconf.engine.platform import platform
     from aiconf.engine.traits import backend_names
     from aiconf.report.coverage import COLUMNS, coverage
     from aiconf.system import system_names

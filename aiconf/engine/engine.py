@@ -40,9 +40,9 @@ class Platform:
             self.steps[key] = StepModel(self.tables, spec, parallel, self.traits, kv_dtype)
         return self.steps[key]
 
-    def token_budget(self) -> int:
-        """Engine's default tokens of one iteration on one attention rank, before DP sharing."""
-        return self.traits.token_budget(self.system.gpu.memory_bytes, self.system.gpu.sm)
+    def token_budget(self, dp: int = 1) -> int:
+        """Engine's default tokens of one iteration on each of ``dp`` attention ranks."""
+        return self.traits.token_budget(self.system.gpu.memory_bytes, self.system.gpu.sm, dp)
 
     def capacity(
         self,

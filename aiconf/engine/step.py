@@ -127,10 +127,19 @@ class StepModel:
 
     def _padded(self, batch: Batch) -> Array:
         """Decode batches are padded to the next captured graph when no prompt is beside them."""
+        if not len(self._graph_sizes):
+            return batch.decode
+        # A mean of 4.25 sequences is 4 in three of four batches and 5 in the other.
+        below = np.floor(batch.decode)
+        share = batch.decode - below
+        mean = self._captured(below) * (1.0 - share) + self._captured(below + 1.0) * share
+        return np.where(batch.prefill_tokens > 0, batch.decode, mean)
+
+    def _captured(self, sequences: Array) -> Array:
         sizes = self._graph_sizes
-        place = np.searchsorted(sizes, batch.decode)
-        inside = (batch.prefill_tokens == 0) & (batch.decode > 0) & (place < len(sizes))
-        return np.where(inside, sizes[np.minimum(place, len(sizes) - 1)], batch.decode)
+        place = np.searchsorted(sizes, sequences)
+        padded = sizes[np.minimum(place, len(sizes) - 1)]
+        return np.where((sequences > 0) & (place < len(sizes)), padded, sequences)
 
     def _host(self, running: Array, gpu: Array) -> Array:
         """Host time that the GPU waits for: all of it, or what exceeds the GPU's own time."""

@@ -7,7 +7,7 @@ the table is read; the keys and values of the past are read on top.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -93,6 +93,8 @@ def _build(tables: Tables, phase: str, shape: Heads) -> _Kernel:
     if rows is None:
         return _Kernel(None, Origin.FALLBACK)
     found, mask = _nearest_heads(rows, shape)
+    if borrowed:
+        found = replace(found, kv_dtype="bf16")
     gpu = tables.system.gpu
     # An fp8 cache is attended to in fp8 where the backend has such a kernel.
     arithmetic = rows["dtype"][mask] == "fp8"

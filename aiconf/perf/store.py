@@ -226,6 +226,8 @@ def _filter(schema: Schema, where: Wanted) -> _Filter:
 def _select(file: pq.ParquetFile, schema: Schema, wanted: _Filter) -> Columns:
     """Read the row groups that can hold wanted rows, and keep those rows."""
     groups = _groups(file, wanted)
+    if not groups:
+        return {name: _nothing(schema.kind(name)) for name in schema.names}
     table = file.read_row_groups(groups, columns=list(schema.names), use_threads=False)
     keep: npt.NDArray[np.bool_] | None = None
     decoded: dict[str, tuple[Array, Array | None]] = {}
@@ -240,6 +242,12 @@ def _select(file: pq.ParquetFile, schema: Schema, wanted: _Filter) -> Columns:
         rows[name] = kept if dictionary is None else dictionary[kept]
     rows[SECONDS] = rows[SECONDS].astype(np.float64)
     return rows
+
+
+def _nothing(kind: str) -> Array:
+    """No rows of a column stored as ``kind``."""
+    types = {"str": object, "float": np.float64, "bool": np.bool_, "int": np.int32}
+    return np.zeros(0, dtype=types[kind])
 
 
 def _decode(column: pa.ChunkedArray) -> tuple[Array, Array | None]:

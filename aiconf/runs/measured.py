@@ -50,7 +50,9 @@ class Deployment:
 
     workers: the aggregated workers, or the decode side. prefill: None when aggregated.
     max_sequences, token_budget: settings of a whole engine; None: the engine's default.
-    kv_dtype: None: what the engine picks for the checkpoint.
+    kv_dtype: None: what the engine picks for the checkpoint. poll: decode iterations between two
+    looks at the queue of new requests (SGLang --scheduler-recv-interval). memory: the engine's
+    memory setting; None: its default.
     """
 
     system: str
@@ -62,6 +64,8 @@ class Deployment:
     kv_dtype: str | None = None
     max_sequences: int | None = None
     token_budget: int | None = None
+    poll: int = 1
+    memory: float | None = None
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,12 @@ def predict(deployment: Deployment, traffic: Traffic) -> Prediction:
     """
     if deployment.prefill is None:
         engine = _engine(deployment, deployment.workers.parallel, traffic)
-        replay = _aggregated(deployment, engine, traffic)
+        replay = _aggregated(deployment, engine, traffic, 0.0)
+        if deployment.poll > 1:
+            # A request is seen at the next poll: half an interval later on average. How long an
+            # iteration takes depends on it in turn; one repetition settles that.
+            wait = (deployment.poll - 1) / 2.0 * float(np.nanmean(replay.tpot))
+            replay = _aggregated(deployment, engine, traffic, wait)
         scale = deployment.workers.count * engine.step.parallel.pp
         return _summary(replay, scale, traffic, ((engine, sum(replay.busy)),))
     before = _engine(deployment, deployment.prefill.parallel, traffic)
@@ -79,7 +84,7 @@ def predict(deployment: Deployment, traffic: Traffic) -> Prediction:
 
 
 def _platform(deployment: Deployment) -> Platform:
-    from aiconf.api import platform
+    from aiconf.engine.platform import platform
 
     return platform(deployment.system, deployment.backend)
 
@@ -95,7 +100,7 @@ def _engine(deployment: Deployment, parallel: Parallel, traffic: Traffic) -> _En
     if traits.scheduler.budget_shared_by_dp:
         budget = max(1, budget // parallel.dp)
     most = deployment.max_sequences or traits.max_sequences(gpu.memory_bytes, gpu.sm)
-    room, note = _room(found, spec, parallel, kv, budget, most, traffic)
+    room, note = _room(found, spec, parallel, kv, budget, most, traffic, deployment.memory)
     mean = traffic.isl + traffic.osl / 2.0
     each = float(room.sequence_bytes(mean)) / (mean + room.block / 2.0)
     step = found.step(spec, parallel, kv)
@@ -104,21 +109,21 @@ def _engine(deployment: Deployment, parallel: Parallel, traffic: Traffic) -> _En
 
 def _room(
     found: Platform, spec: ModelSpec, parallel: Parallel, kv: str, budget: int, most: int,
-    traffic: Traffic,
+    traffic: Traffic, setting: float | None,
 ) -> tuple[Capacity, str]:  # fmt: skip
     """Memory of one GPU; under a larger memory setting where the default holds no request.
 
     The run took place, so whoever ran it had raised the setting.
     """
     longest = traffic.isl + traffic.osl
-    for fraction in (None, TIGHT_FRACTION):
+    for fraction in (setting, TIGHT_FRACTION):
         room = found.capacity(
             spec, parallel, token_budget=budget, max_sequences=min(most, 1024), kv_dtype=kv,
             fraction=fraction,
         )  # fmt: skip
         if room.kv > 0 and room.kv >= float(room.sequence_bytes(longest)):
             note = f"memory setting {fraction} assumed: the default holds no request"
-            return room, note if fraction else ""
+            return room, note if fraction == TIGHT_FRACTION else ""
     raise UserError(
         f"{spec.name} does not fit on {parallel} of {found.system.name} with a request of "
         f"{longest} tokens"
@@ -163,8 +168,13 @@ def _lengths(random: np.random.Generator, count: int, traffic: Traffic) -> tuple
     return uniform_lengths(random, count, traffic.isl, traffic.osl, traffic.least)
 
 
-def _aggregated(deployment: Deployment, engine: _Engine, traffic: Traffic) -> Replay:
-    """Replay one lane: workers share the load, and so do the micro-batches of a pipeline."""
+def _aggregated(
+    deployment: Deployment, engine: _Engine, traffic: Traffic, wait: float
+) -> Replay:
+    """Replay one lane: workers share the load, and so do the micro-batches of a pipeline.
+
+    wait: seconds until the scheduler sees a new request.
+    """
     parallel, scheduler = engine.step.parallel, engine.platform.traits.scheduler
     lanes = parallel.pp
     load = _load(traffic, deployment.workers.count * lanes)
@@ -179,7 +189,7 @@ def _aggregated(deployment: Deployment, engine: _Engine, traffic: Traffic) -> Re
         mixed=mixed,
         chunked=True,
         reserve=reserve,
-        delay=engine.platform.traits.host.seconds_per_request,
+        delay=engine.platform.traits.host.seconds_per_request + wait,
     )
     timer = _timer_of(engine, rows, traffic)
     return EngineReplay(timer, limits, parallel.dp).run(load)

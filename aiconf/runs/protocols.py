@@ -2,13 +2,101 @@
 
 from __future__ import annotations
 
-from aiconf.runs.cells import Cells
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from aiconf.runs.cells import Cells, precision_of
 from aiconf.runs.measured import Traffic
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-def engine_settings(cells: Cells, backend: str, load: Traffic) -> tuple[int | None, int | None]:
-    """Return maximum sequences and token budget of a row's engine; None: the default."""
+_FORBID: dict[str, Any] = {"extra": "forbid"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Engine settings of one run; None: the engine's default (see ``Deployment``)."""
+
+    max_sequences: int | None = None
+    token_budget: int | None = None
+    kv_dtype: str | None = None
+    poll: int = 1
+    memory: float | None = None
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Token budget: the largest of its parts."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+    tokens: int = 1
+    isl_factor: int = 0
+    margin: int | None = None
+
+    def of(self, load: Traffic) -> int:
+        """Tokens of one iteration under ``load``."""
+        longest = load.isl + load.users + self.margin if self.margin is not None else 0
+        return max(self.tokens, self.isl_factor * load.isl, longest)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One line of ``inferencex.yaml`` (its heading explains the fields)."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
+    backend: str
+    model: str
+    gpus: tuple[str, ...] = ()
+    precisions: tuple[str, ...] = ()
+    token_budget: Budget | None = None
+    kv_dtype: str | None = None
+    poll: Mapping[int, int] | None = None
+    memory: float | None = None
+
+    def matches(self, backend: str, model: str, hardware: str, precision: str | None) -> bool:
+        """Whether the rule is about such a row."""
+        return (
+            backend == self.backend
+            and model.lower().startswith(self.model.lower())
+            and (not self.gpus or hardware.split(" ", maxsplit=1)[0] in self.gpus)
+            and (not self.precisions or precision in self.precisions)
+        )
+
+
+@cache
+def _rules() -> Sequence[Rule]:
+    import yaml
+    from pydantic import TypeAdapter
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    with Path(__file__).with_name("inferencex.yaml").open(encoding="utf-8") as file:
+        rules: tuple[Rule, ...] = TypeAdapter(tuple[Rule, ...]).validate_python(
+            yaml.load(file, Loader=loader)["rules"]
+        )
+    return rules
+
+
+def engine_settings(cells: Cells, backend: str, load: Traffic) -> Settings:
+    """Return what the benchmark of a row told its engine.
+
+    InferenceX sets maximum sequences to the concurrency, and per model what
+    ``inferencex.yaml`` lists; that file is about aggregated engines. Other sources say nothing.
+    """
     told = cells.get("source", "") + cells.get("isl_osl_note", "")
-    if load.kind == "closed" and ("InferenceX" in told or "InferenceMAX" in told):
-        return load.users, None
-    return None, None
+    if load.kind != "closed" or not ("InferenceX" in told or "InferenceMAX" in told):
+        return Settings()
+    if cells.get("serving_mode", "") == "disagg":
+        return Settings(max_sequences=load.users)
+    model = cells.get("model", "").rsplit("/", 1)[-1]
+    precision = precision_of(cells.get("precision", ""))
+    for rule in _rules():
+        if rule.matches(backend, model, cells.get("hardware", ""), precision):
+            steps = rule.poll or {1: 1}
+            reached = max((users for users in steps if users <= load.users), default=min(steps))
+            budget = rule.token_budget.of(load) if rule.token_budget else None
+            return Settings(load.users, budget, rule.kv_dtype, steps[reached], rule.memory)
+    return Settings(max_sequences=load.users)

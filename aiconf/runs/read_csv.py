@@ -57,10 +57,11 @@ def _run(cells: Cells) -> MeasuredRun:
     if prefill is not None:
         prefill, changed = runnable(spec, traits, prefill)
         notes.append(changed)
-    sequences, budget = engine_settings(cells, traits.name, load)
+    told = engine_settings(cells, traits.name, load)
     deployment = Deployment(
         system, traits.name, cells["model"].strip(), precision, workers, prefill,
-        kv_dtype(traits.name, version, date), sequences, budget,
+        kv_dtype(traits.name, version, date) or told.kv_dtype,
+        told.max_sequences, told.token_budget, told.poll, told.memory,
     )  # fmt: skip
     note = "; ".join(dict.fromkeys(part for part in notes if part))
     return MeasuredRun(deployment, load, metrics, version, date, note)
@@ -86,6 +87,3 @@ def _metrics(cells: Cells) -> Metrics:
         output_rate=number(cells, "output_tok_per_s"),
         total_rate=number(cells, "total_tok_per_s"),
     )
-
-
-

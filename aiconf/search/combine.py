@@ -84,10 +84,16 @@ class _Decoding:
     demand: Array
 
 
+# Decode workers of a unit at most: units of more are replicas of smaller ones, to within a
+# sixty-fourth of the prefill side, and listing them all would grow without bound.
+_MOST_WORKERS = 64
+
+
 def _decoding(decode: Decode, gpus: int) -> _Decoding:
     """Every point of the front by every worker count that leaves a GPU for prefill."""
     front = _decode_front(decode)
     most = np.floor((gpus - 1) / decode.gpus[front]).astype(np.intp)
+    most = np.minimum(most, _MOST_WORKERS)
     d = np.repeat(front, most)
     first = np.cumsum(most) - most
     count = (np.arange(len(d)) - np.repeat(first, most) + 1).astype(np.float64)
@@ -99,7 +105,7 @@ def pair(prefill: Prefill, decode: Decode, gpus: int, workload: Workload, sla: S
 
     A unit is y decode workers and the fewest prefill workers that keep up with them within the
     TTFT target; the unit is replicated as often as ``gpus`` hold it. Units of every y are
-    tried, from one to all the GPUs.
+    tried, from one to sixty-four or all the GPUs.
     """
     sides = _decoding(decode, gpus)
     found = [
@@ -140,7 +146,9 @@ def _beside(
         variant=decode.variant[d],
         workers=count * times,
         batch=batch,
-        token_budget=same * source.platform.token_budget(),
+        token_budget=np.array(
+            [float(v.platform.token_budget(v.parallel.dp)) for v in decode.variants]
+        )[decode.variant[d]],
         prefill_variant=np.full(len(d), prefill.variant[p]),
         prefill_workers=x * times,
         prefill_batch=same * prefill.batch[p] * source.parallel.dp,

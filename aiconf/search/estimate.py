@@ -63,8 +63,8 @@ def estimate_point(setting: Setting) -> tuple[Request, Found]:
     return _disaggregated(setting)
 
 
-def _budget(setting: Setting) -> int:
-    return setting.token_budget or setting.platform.token_budget()
+def _budget(setting: Setting, variant: Variant) -> int:
+    return setting.token_budget or variant.platform.token_budget(variant.parallel.dp)
 
 
 def _request(setting: Setting, gpus: int) -> Request:
@@ -111,7 +111,7 @@ def _room(setting: Setting, variant: Variant, budget: int) -> float:
 def _aggregated(setting: Setting) -> tuple[Request, Found]:
     variant = _legal(setting, setting.platform, setting.layout)
     request = _request(setting, setting.workers * variant.parallel.gpus)
-    budget = _budget(setting)
+    budget = _budget(setting, variant)
     most = _room(setting, variant, budget)
     step = variant.platform.step(variant.spec, variant.parallel, variant.kv_dtype)
     inside = min(float(setting.concurrency), most)
@@ -140,13 +140,13 @@ def _disaggregated(setting: Setting) -> tuple[Request, Found]:
         setting.prefill_workers * before.parallel.gpus + setting.workers * after.parallel.gpus
     )
     request = _request(setting, gpus)
-    budget = float(_budget(setting))
+    budget = float(_budget(setting, before))
     batch = np.array([float(setting.prefill_batch)])
     prefill = before.platform.step(before.spec, before.parallel, before.kv_dtype)
     seconds = PromptTime(prefill, work, np.array([budget])).seconds(batch)
     supply = setting.prefill_workers * batch * before.parallel.dp * before.parallel.pp / seconds
     decode = after.platform.step(after.spec, after.parallel, after.kv_dtype)
-    held = min(float(setting.concurrency), _room(setting, after, int(budget)))
+    held = min(float(setting.concurrency), _room(setting, after, _budget(setting, after)))
     rate, tpot, inside = _matched(decode, work, held, setting.workers, supply * MAX_UTILISATION)
     load = rate / supply
     near = np.array([after.platform.system.name == before.platform.system.name

@@ -20,21 +20,24 @@ from aiconf.serving.aggregated import aggregated
 class Iteration:
     """One kind of iteration: its seconds, by part, and shares by origin (sum 1).
 
-    share: part of all iterations of its worker that are of this kind.
+    share: part of all iterations of its worker that are of this kind. weight: what a request
+    costs in iterations of this kind, in GPU-seconds up to a common factor.
     """
 
     name: str
     share: float
+    weight: float
     seconds: float
     parts: dict[str, float]
     origins: dict[str, float]
 
 
-def _iteration(name: str, share: float, time: StepTime) -> Iteration:
+def _iteration(name: str, share: float, time: StepTime, per_second: float = 1.0) -> Iteration:
     total = float(time.seconds[0])
     return Iteration(
         name,
         share,
+        share * total * per_second,
         total,
         {part: float(value) for part, value in zip(PARTS, time.by_part[:, 0], strict=True)},
         {kind.name.lower(): float(time.by_origin[kind, 0]) / total for kind in Origin},
@@ -84,6 +87,7 @@ def _disaggregated(request: Request, found: Found, before: Variant) -> list[Iter
             "decode",
             1.0,
             decode.time(Batch.of(decode=max(lane, 1.0), context=work.mean_context)),
+            (work.osl - 1) * after.parallel.gpus / found.value("batch"),
         ),
         _iteration(
             "prefill",
@@ -96,13 +100,13 @@ def _disaggregated(request: Request, found: Found, before: Variant) -> list[Iter
                     prefill_ranks=before.parallel.dp,
                 )
             ),
+            rounds * before.parallel.gpus / found.value("prefill_batch"),
         ),
     ]
 
 
 def origins(iterations: list[Iteration]) -> dict[str, float]:
-    """Shares of the time by origin, over the iterations weighted by how often they run."""
-    weight = {i.name: i.share * i.seconds for i in iterations}
-    total = sum(weight.values())
+    """Shares of the time by origin, over the iterations weighted by what a request costs."""
+    total = sum(iteration.weight for iteration in iterations)
     kinds = [kind.name.lower() for kind in Origin]
-    return {k: sum(weight[i.name] * i.origins[k] for i in iterations) / total for k in kinds}
+    return {k: sum(i.weight * i.origins[k] for i in iterations) / total for k in kinds}

@@ -35,6 +35,16 @@ class Request:
     def __post_init__(self) -> None:
         if isinstance(self.gpus, bool) or self.gpus != int(self.gpus) or self.gpus < 1:
             raise UserError(f"total GPUs must be a whole number of at least 1, not {self.gpus}")
+        elsewhere = any(
+            a.system.name != b.system.name
+            for a, b in zip(self.platforms, self.decode_platforms, strict=True)
+        )
+        if self.mode == "agg" and elsewhere:
+            raise UserError("aggregated serving has one system: leave out the decode system")
+        if self.mode == "disagg" and self.gpus < 2:
+            raise UserError("disaggregated serving needs at least 2 GPUs, one per side")
+        if self.mode == "disagg" and self.workload.osl == 1:
+            raise UserError("osl 1 has nothing to decode apart: use mode agg, or osl of at least 2")
         need = self.workload.isl + self.workload.osl
         longest = max(spec.max_context for spec in self.specs)
         if need > longest:

@@ -19,14 +19,19 @@ def _divisors(number: int) -> list[int]:
     return [d for d in range(1, number + 1) if number % d == 0]
 
 
+# The largest expert-parallel group that has been reported: decode of DeepSeek-V3 on 320 GPUs
+# (DeepSeek-V3 technical report, section 3.4.2). Beyond it, workers are replicated.
+_LARGEST_STAGE = 320
+
+
 def _group_sizes(platform: Platform, most: int) -> Iterator[int]:
     """Ranks of one stage: powers of two, whole nodes, and whole NVLink domains."""
     system = platform.system
     domain = system.nvlink_domain
-    sizes = {2**power for power in range(most.bit_length())}
+    sizes = {2**power for power in range(_LARGEST_STAGE.bit_length())}
     sizes |= {nodes * system.gpus_per_node for nodes in _divisors(domain // system.gpus_per_node)}
     sizes |= {domain * 2**power for power in range(4)}
-    yield from sorted(size for size in sizes if size <= most)
+    yield from sorted(size for size in sizes if size <= min(most, _LARGEST_STAGE))
 
 
 def layouts(platform: Platform, spec: ModelSpec, gpus: int) -> list[Parallel]:
@@ -64,7 +69,7 @@ def concurrencies(most: float) -> Array:
     return every[every <= most]
 
 
-def token_budgets(platform: Platform) -> list[int]:
-    """Token budgets that are tried: the engine's default, a quarter and twice of it."""
-    default = platform.token_budget()
+def token_budgets(platform: Platform, dp: int = 1) -> list[int]:
+    """Token budgets of a rank that are tried: the engine's default, a quarter and twice of it."""
+    default = platform.token_budget(dp)
     return [default // 4, default, default * 2]

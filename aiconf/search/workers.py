@@ -85,8 +85,9 @@ def variant_of(
 ) -> Variant:
     """Join a checkpoint, a layout and a platform; ``kv`` None: the checkpoint's KV type."""
     kv_dtype = kv or spec.quantization.kv
+    budget = platform.token_budget(parallel.dp)
     room = platform.capacity(
-        spec, parallel, token_budget=platform.token_budget(), max_sequences=1, kv_dtype=kv_dtype
+        spec, parallel, token_budget=budget, max_sequences=1, kv_dtype=kv_dtype
     )
     return Variant(platform, spec, parallel, kv_dtype, float(room.sequence_bytes(isl)))
 
@@ -128,7 +129,7 @@ def _operating(variant: Variant, workload: Workload) -> tuple[Array, Array] | No
     """Concurrency (whole worker) and token budget of each point that fits in memory."""
     per_rank = variant.parallel.dp
     found_c, found_b = [], []
-    for budget in token_budgets(variant.platform):
+    for budget in token_budgets(variant.platform, variant.parallel.dp):
         room = variant.platform.capacity(
             variant.spec, variant.parallel, token_budget=budget,
             max_sequences=variant.platform.traits.max_sequences(
@@ -147,7 +148,7 @@ def _operating(variant: Variant, workload: Workload) -> tuple[Array, Array] | No
 
 
 def _misfit(variant: Variant, workload: Workload) -> Misfit:
-    budget = token_budgets(variant.platform)[0]
+    budget = token_budgets(variant.platform, variant.parallel.dp)[0]
     room = variant.platform.capacity(
         variant.spec, variant.parallel, token_budget=budget, max_sequences=1,
         kv_dtype=variant.kv_dtype,
@@ -191,7 +192,7 @@ def prefill_workers(
 def _prompt_batches(variant: Variant, workload: Workload) -> tuple[Array, Array]:
     """Prompts at once per rank, and token budgets: what the budget and the KV cache take."""
     batches, budgets = [], []
-    for budget in token_budgets(variant.platform):
+    for budget in token_budgets(variant.platform, variant.parallel.dp):
         room = variant.platform.capacity(
             variant.spec, variant.parallel, token_budget=budget, max_sequences=1,
             kv_dtype=variant.kv_dtype,
@@ -222,7 +223,7 @@ def decode_workers(
     for spec in specs:
         for parallel in layouts(platform, spec, gpus):
             variant = variant_of(platform, spec, parallel, kv, workload.isl)
-            budget = token_budgets(platform)[0]
+            budget = token_budgets(platform, parallel.dp)[0]
             traits, gpu = platform.traits, platform.system.gpu
             room = platform.capacity(
                 spec, parallel, token_budget=budget,

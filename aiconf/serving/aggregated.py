@@ -17,7 +17,11 @@ from aiconf.serving.point import Array, Points, busiest
 from aiconf.serving.prompt import PromptTime
 from aiconf.workload import Workload
 
-_ROUNDS = 10  # of the fixed points below; they contract by half or better per round
+# Decode batches whose time is tabulated for the prefill-first policy.
+_SIZES: Array = np.unique(np.round(np.geomspace(1.0, 16384.0, 120)))
+
+_BISECTIONS = 20  # a millionth of the range
+_ROUNDS = 10  # of the fixed point below; it contracts by half or better per round
 
 
 def aggregated(
@@ -53,17 +57,20 @@ def arrivals_per_iteration(workload: Workload, lane: Array, budget: Array) -> Ar
     a (new_tokens + osl - 1) <= budget bounds the arrivals a.
     """
     prompt, decodes = float(workload.new_tokens), float(workload.osl - 1)
-    most = budget / (prompt + decodes)
-    arrivals = np.minimum(lane / (decodes + np.ceil(prompt / budget)), most)
-    for _ in range(_ROUNDS):
+    # Requests in flight grow with the arrivals and without bound towards the budget, so the
+    # arrivals that belong to ``lane`` requests are found by bisection.
+    low, high = np.zeros(lane.shape), budget / (prompt + decodes)
+    others = np.maximum(1.0 - 1.0 / np.maximum(lane, 1.0), 0.0)
+    for _ in range(_BISECTIONS):
+        arrivals = 0.5 * (low + high)
         room = np.maximum(budget - arrivals * decodes, 1.0)
-        own = np.maximum(np.ceil(prompt / room), 1.0)  # iterations of a prompt
-        load = np.minimum(arrivals * prompt / room, 0.999)
-        others = np.maximum(1.0 - 1.0 / np.maximum(lane, 1.0), 0.0)
-        wait = load * (prompt / room) / (2.0 * (1.0 - load)) * others
-        wanted = np.minimum(lane / (decodes + own + wait), most)
-        arrivals = 0.5 * (arrivals + wanted)
-    return arrivals
+        chunks = prompt / room  # iterations of a prompt; its last one may be shared
+        load = np.minimum(arrivals * chunks, 1.0 - 1e-9)
+        wait = load * chunks / (2.0 * (1.0 - load)) * others
+        above = arrivals * (decodes + np.maximum(chunks, 1.0) + wait) > lane
+        high = np.where(above, arrivals, high)
+        low = np.where(above, low, arrivals)
+    return 0.5 * (low + high)
 
 
 def _mixed(
@@ -83,7 +90,7 @@ def _mixed(
     every = dp * arrivals * prompt / np.maximum(anywhere, 1e-12)  # of all ranks, where any has some
     tokens = np.minimum(every if dp == 1 else busiest(arrivals, dp) * prompt, room)
     sequences = np.maximum(tokens / prompt, 1.0)
-    past = workload.prefix + (own - 1.0) / 2.0 * np.minimum(prompt, room)
+    past = workload.prefix + np.maximum(prompt - room, 0.0) / 2.0
     beside = np.maximum(decoding, 1.0) if decodes else decoding
     with_prompt = step.seconds(
         Batch.of(
@@ -121,7 +128,7 @@ def _prefill_first(
     decodes = float(workload.osl - 1)
     lane = concurrency / _lanes(step)
     prompts = PromptTime(step, workload, budget)
-    sizes = np.unique(np.round(np.geomspace(1.0, max(float(lane.max()), 1.0), 48)))
+    sizes = _SIZES
     decode_time = step.seconds(Batch.of(decode=sizes, context=workload.mean_context))
     single = prompts.seconds(np.ones_like(lane), np.ones_like(lane))
     decoding = lane.copy()

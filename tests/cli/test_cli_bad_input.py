@@ -108,9 +108,7 @@ def test_no_network(aiconf, tmp_path, monkeypatch):
 def test_damaged_table(aiconf, tmp_path):
     manifest = json.loads((data_dir("perf_db") / "manifest.json").read_text())
     wanted = ("h200_sxm", "vllm", "gemm")
-    entry = next(
-        e for e in manifest["tables"] if (e["system"], e["backend"], e["table"]) == wanted
-    )
+    entry = next(e for e in manifest["tables"] if (e["system"], e["backend"], e["table"]) == wanted)
     path = tmp_path / "h200_sxm" / "vllm" / "gemm.parquet"
     path.parent.mkdir(parents=True)
     shutil.copy(data_dir("perf_db") / path.relative_to(tmp_path), path)

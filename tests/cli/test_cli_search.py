@@ -127,7 +127,7 @@ def test_one_output_token_has_no_tpot(aiconf):
 
 def test_saved_folder(aiconf, tmp_path):
     folder = tmp_path / "results"
-    code, out, err = aiconf(*MAIN, "--save-dir", folder)
+    code, _, err = aiconf(*MAIN, "--save-dir", folder)
     assert (code, err) == (0, f"written to {folder}\n")
     assert {path.name for path in folder.iterdir()} == {
         "agg", "disagg", "candidates.csv", "pareto.png", "pareto.svg", "result.json",

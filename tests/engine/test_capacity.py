@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from aiconf.api import platform
+from aiconf.engine.platform import platform
 from aiconf.model import load_model
 from aiconf.parallel import Parallel
 

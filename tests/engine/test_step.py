@@ -76,7 +76,7 @@ def test_decode_batches_are_padded_to_captured_graphs(step):
 
 
 def test_the_same_layout_is_built_once():
-    from aiconf.api import platform
+    from aiconf.engine.platform import platform
     from aiconf.model import load_model
     from aiconf.parallel import Parallel
 

@@ -53,9 +53,6 @@ def test_beyond_the_table_it_is_a_fallback(hand_made):
     assert origin[0] == Origin.FALLBACK
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the borrowed efficiency is taken against fp8 bytes: no faster than bf16"
-)
 def test_a_cache_type_without_a_table_borrows_bf16(hand_made):
     tables = hand_made({"decode_attention": decode_table()})
     fp8 = Heads(8, 1, 128, None, "fp8")

@@ -102,7 +102,7 @@ def test_nothing_is_left_of_a_failed_write(found, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("aiconf.report.figure.write_figures", fail)
-    with pytest.raises(UserError, match="cannot write to .*: No space left on device"):
+    with pytest.raises(UserError, match=r"cannot write to .*: No space left on device"):
         found.save(tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
@@ -120,7 +120,7 @@ def test_candidates_file_agrees_with_the_frame(found, tmp_path):
 
 def test_json_is_strict_and_complete(found, one):
     for result in (found, one):
-        data = json.loads(result.to_json(), parse_constant=lambda name: pytest.fail(name))
+        data = json.loads(result.to_json(), parse_constant=pytest.fail)
         assert data == result.document
         assert data["aiconf"] == aiconf.__version__
 
@@ -136,3 +136,13 @@ def test_csv_of_nothing_and_of_odd_texts():
 def test_origins_of_an_estimate(one):
     assert sum(one.origins.values()) == pytest.approx(1.0)
     assert one.frame.shape[0] == 1
+
+
+def test_search_stays_the_function_although_a_folder_has_its_name():
+    import importlib
+
+    importlib.import_module("aiconf.search.request")
+    assert callable(aiconf.search)
+    from aiconf import search
+
+    assert search is aiconf.search

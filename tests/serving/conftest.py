@@ -1,6 +1,6 @@
 import pytest
 
-from aiconf.api import platform
+from aiconf.engine.platform import platform
 from aiconf.model import load_model
 from aiconf.parallel import Parallel
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aiconf.api import platform
 from aiconf.engine.batch import Batch
+from aiconf.engine.platform import platform
 from aiconf.model import load_model
 from aiconf.parallel import Parallel
 from aiconf.simulate.timer import IterationTimer
