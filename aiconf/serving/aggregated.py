@@ -59,7 +59,8 @@ def arrivals_per_iteration(workload: Workload, lane: Array, budget: Array) -> Ar
     prompt, decodes = float(workload.new_tokens), float(workload.osl - 1)
     # Requests in flight grow with the arrivals and without bound towards the budget, so the
     # arrivals that belong to ``lane`` requests are found by bisection.
-    low, high = np.zeros(lane.shape), budget / (prompt + decodes)
+    low = np.zeros(lane.shape)
+    high = np.minimum(budget / (prompt + decodes), lane / (decodes + 1.0))
     others = np.maximum(1.0 - 1.0 / np.maximum(lane, 1.0), 0.0)
     for _ in range(_BISECTIONS):
         arrivals = 0.5 * (low + high)
@@ -83,7 +84,7 @@ def _mixed(
     decoding = arrivals * decodes
     room = np.maximum(budget - decoding, 1.0)
     own = np.maximum(np.ceil(prompt / room), 1.0)
-    wait = np.maximum(lane / arrivals - decodes - own, 0.0)
+    wait = np.maximum(lane / arrivals - decodes - np.maximum(prompt / room, 1.0), 0.0)
 
     mixed = np.clip(np.maximum(1.0 - np.exp(-arrivals), arrivals * prompt / room), 0.0, 1.0)
     anywhere = 1.0 - (1.0 - mixed) ** dp  # some rank of the group has a prompt
