@@ -21,6 +21,7 @@ _COMMANDS = {
     "support": ("aiconf.cli.support", "support"),
     "systems": ("aiconf.cli.listing", "systems"),
     "models": ("aiconf.cli.listing", "models"),
+    "runs": ("aiconf.cli.runs", "app"),
     "db": ("aiconf.cli.db", "app"),
 }
 # BadParameter is a usage error, which is a click exception, in click and in Typer's own copy.

@@ -88,6 +88,8 @@ def engine_config(plan: Plan, worker: Worker) -> dict[str, Any]:
     if plan.model.is_moe:
         config["moe_expert_parallel_size"] = layout.ep
         config["moe_tensor_parallel_size"] = layout.moe_tp
+    if worker.moe_backend:
+        config["moe_config"] = {"backend": worker.moe_backend}
     config |= {
         "enable_attention_dp": layout.dp > 1,
         "max_batch_size": batch,

@@ -193,7 +193,10 @@ class StepModel:
             operator.hidden, operator.inter, operator.topk, operator.experts,
             operator.tp, operator.ep,
         )  # fmt: skip
-        return "moe", moe_seconds(tables, self._moe_dtype(operator.dtype), shape, TOKENS)
+        dtype = self._moe_dtype(operator.dtype)
+        return "moe", moe_seconds(
+            tables, dtype, shape, TOKENS, attention_dp=operator.attention_dp
+        )
 
     def _exchange(self, operator: MoeExchange) -> tuple[Array, Origins]:
         tables = self._tables

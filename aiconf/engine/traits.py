@@ -41,6 +41,7 @@ class Traits:
     """One engine version's defaults and rules. ``sources``: fact -> where it was read.
 
     kernels: choice -> sm -> kernels of a table that holds several, the default first.
+    moe_settings: MoE kernel of a table -> value of the engine's MoE backend setting.
     lenders: choice -> smallest sm -> backend whose table of the same kernel stands in for an
         unusable own one.
     fused_quantization: producers of activations that quantise them in the same kernel.
@@ -61,6 +62,7 @@ class Traits:
     communication: Communication
     host: Host
     kernels: Mapping[str, Mapping[int, tuple[str, ...]]]
+    moe_settings: Mapping[str, str]
     lenders: Mapping[str, Mapping[int, str]]
     fused_quantization: tuple[Producer, ...]
     fused_elementwise: tuple[Small, ...]
@@ -256,11 +258,18 @@ class Traits:
         """Return the kernels of ``table``, the default first; empty where any may be taken.
 
         ``table``: ``decode_attention``, ``prefill_attention``, ``decode_mla``, ``prefill_mla``,
-        or an operator and precision such as ``gemm.fp8_block`` and ``moe.nvfp4``.
+        or an operator and precision such as ``gemm.fp8_block`` and ``moe.nvfp4``; with ``.tp``
+        where one attention group feeds the experts, if the choice differs there.
         """
-        choices = self.kernels.get(table.removesuffix(".bf16").removesuffix(".fp8"))
-        choices = self.kernels.get(table, choices)
-        return _at(choices, sm, ()) if choices else ()
+        for name in (table, table.removesuffix(".tp"), table.rpartition(".")[0]):
+            if name in self.kernels:
+                return _at(self.kernels[name], sm, ())
+        return ()
+
+    def moe_setting(self, precision: str, sm: int, *, attention_dp: bool) -> str:
+        """Return the MoE backend to set for the kernel that is taken; empty: the default."""
+        order = self.kernel_order(f"moe.{precision}" + ("" if attention_dp else ".tp"), sm)
+        return self.moe_settings.get(order[0], "") if order else ""
 
     def lent(self, sm: int) -> dict[str, str]:
         """Return choice -> backend whose tables are read instead, for a GPU."""

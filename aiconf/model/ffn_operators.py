@@ -59,6 +59,7 @@ def _experts(spec: ModelSpec, ffn: MoeFfn, parallel: Parallel, count: int) -> It
         ep=parallel.ep,
         dtype=spec.quantization.experts,
         count=count,
+        attention_dp=parallel.dp > 1,
     )
     yield from _expert_traffic(spec, ffn, parallel, count)
 

@@ -98,6 +98,7 @@ class Moe:
     ep: int  # ranks that the experts are divided over
     dtype: Precision
     count: int
+    attention_dp: bool = False  # tokens come from several attention ranks
 
 
 @dataclass(frozen=True)

@@ -61,11 +61,13 @@ def moe_light(gpu: Gpu, dtype: str, shape: Experts, tokens: Array) -> Array:
     return roofline(gpu, kind.rate, 6.0 * pairs * shape.hidden * inter, moved)
 
 
-def _shape_rows(tables: Tables, dtype: str, shape: Experts) -> tuple[Columns | None, Experts]:
+def _shape_rows(
+    tables: Tables, dtype: str, shape: Experts, choice: str
+) -> tuple[Columns | None, Experts]:
     """Rows of this expert shape, or of the nearest one that the table holds."""
     rows = tables.read(
         "moe",
-        f"moe.{dtype}",
+        choice,
         dtype=dtype,
         hidden=shape.hidden,
         inter=shape.inter,
@@ -74,7 +76,7 @@ def _shape_rows(tables: Tables, dtype: str, shape: Experts) -> tuple[Columns | N
     )
     if rows is not None:
         return rows, shape
-    rows = tables.read("moe", f"moe.{dtype}", dtype=dtype)
+    rows = tables.read("moe", choice, dtype=dtype)
     if rows is None:
         return None, shape
     names = ("hidden", "inter", "topk", "experts")
@@ -101,9 +103,11 @@ def _split_rows(rows: Columns, shape: Experts) -> tuple[Columns, Experts]:
     return {key: c[mask] for key, c in rows.items()}, replace(shape, tp=int(tp), ep=int(ep))
 
 
-def _build(tables: Tables, dtype: str, shape: Experts) -> tuple[Surface | None, Origin]:
+def _build(
+    tables: Tables, dtype: str, shape: Experts, suffix: str
+) -> tuple[Surface | None, Origin]:
     for candidate in (dtype, *_RELATED[dtype]):
-        rows, found = _shape_rows(tables, candidate, shape)
+        rows, found = _shape_rows(tables, candidate, shape, f"moe.{candidate}{suffix}")
         if rows is None:
             continue
         rows, found = _split_rows(rows, found)
@@ -120,12 +124,17 @@ def _build(tables: Tables, dtype: str, shape: Experts) -> tuple[Surface | None, 
 
 
 def moe_seconds(
-    tables: Tables, dtype: str, shape: Experts, tokens: ArrayLike
+    tables: Tables, dtype: str, shape: Experts, tokens: ArrayLike, *, attention_dp: bool = False
 ) -> tuple[Array, Origins]:
-    """Routed experts of one layer for ``tokens`` entering the whole EP group, in seconds."""
-    key = ("moe", dtype, shape)
+    """Routed experts of one layer for ``tokens`` entering the whole EP group, in seconds.
+
+    attention_dp: the tokens come from several attention ranks; engines may then pick another
+    kernel (kernel choice ``moe.PRECISION``, else ``moe.PRECISION.tp``).
+    """
+    suffix = "" if attention_dp else ".tp"
+    key = ("moe", dtype, shape, suffix)
     if key not in tables.built:
-        tables.built[key] = _build(tables, dtype, shape)
+        tables.built[key] = _build(tables, dtype, shape, suffix)
     surface, origin = tables.built[key]
     count: NDArray[np.float64] = np.maximum(np.asarray(tokens, dtype=np.float64), 1.0)
     if surface is None:

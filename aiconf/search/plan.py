@@ -67,6 +67,11 @@ def _worker(role: Role, replicas: float, variant: Variant, sequences: int, budge
         memory_fraction=room.fraction,
         graph_sizes=sizes,
         prefix_caching=work.prefix > 0,
+        moe_backend=traits.moe_setting(
+            spec.quantization.experts, gpu.sm, attention_dp=parallel.dp > 1
+        )
+        if spec.is_moe
+        else "",
         exchange=traits.exchange(
             parallel, platform.system.nvlink_domain, measured_kernels(platform.tables)
         ),

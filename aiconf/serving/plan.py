@@ -21,6 +21,7 @@ class Worker:
     token_budget: tokens that one attention-DP rank computes in one iteration (vLLM
         max-num-batched-tokens, SGLang chunked-prefill-size, TensorRT-LLM max_num_tokens).
     graph_sizes: batch sizes captured as CUDA graphs, ascending; empty: no graphs (prefill only).
+    moe_backend: the engine's MoE backend setting; empty: its default.
     exchange: how tokens reach experts on other ranks (see ``Traits.exchange``).
     memory_fraction: the engine's own memory setting (its meaning differs per backend).
     """
@@ -38,6 +39,7 @@ class Worker:
     graph_sizes: tuple[int, ...]
     prefix_caching: bool
     exchange: str = "none"
+    moe_backend: str = ""
 
 
 @dataclass(frozen=True)
