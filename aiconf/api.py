@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from aiconf.engine.engine import Platform
 from aiconf.engine.platform import platform
 from aiconf.engine.traits import backend_names
@@ -17,7 +19,7 @@ from aiconf.search.estimate import Setting, estimate_point
 from aiconf.search.request import Mode, Objective, Request, compared
 from aiconf.search.search import search as _search
 from aiconf.units import from_ms
-from aiconf.workload import Sla, Workload
+from aiconf.workload import Sla, Workload, require_whole
 
 ANY = "any"
 
@@ -25,9 +27,16 @@ ANY = "any"
 def _target(name: str, value: float | None) -> float:
     if value is None:
         return math.inf
-    if not math.isfinite(value) or value <= 0:
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or value <= 0:
         raise UserError(f"{name} must be a positive number of milliseconds, not {value}")
     return from_ms(value)
+
+
+def _texts(**values: object) -> None:
+    for name, value in values.items():
+        if not isinstance(value, str | Path):
+            raise UserError(f"{name} must be a text, not {value!r}")
 
 
 def _backends(backend: str) -> tuple[str, ...]:
@@ -45,6 +54,19 @@ def _check_version(found: Platform, wanted: str | None) -> None:
         raise unknown(
             f"{found.traits.title} version on {found.system.name}", wanted, [found.version]
         )
+
+
+def _laid_over(folder: Path, request: Request) -> str:
+    """Say how many tables of the user's folder the answer could use."""
+    from aiconf.perf.manifest import read_entries
+
+    systems = {p.system.name for p in (*request.platforms, *request.decode_platforms)}
+    entries = read_entries(folder)
+    used = sum(system in systems for system, _, _ in entries)
+    return (
+        f"{used} of the {len(entries)} tables in {folder} are of "
+        f"{' and '.join(sorted(systems))} and lie over the embedded ones"
+    )
 
 
 def search(
@@ -103,6 +125,7 @@ def search(
     UserError
         One line: what is wrong and what would be right.
     """
+    _texts(model=model, system=system, backend=backend)
     work = Workload(isl, osl, prefix)
     sla = Sla(_target("ttft", ttft), _target("tpot", tpot), _target("latency", latency))
     folder = Path(perf_db) if perf_db is not None else None
@@ -114,10 +137,10 @@ def search(
         _check_version(one, backend_version)
     if kv_dtype not in (None, "bf16", "fp8"):
         raise unknown("kv_dtype", str(kv_dtype), ["bf16", "fp8"])
-    if top < 1:
-        raise UserError(f"top must be at least 1, not {top}")
+    require_whole("top", top, 1)
+    chosen = compared(specs, platforms[0])
     request = Request(
-        specs=compared(specs, platforms[0]),
+        specs=chosen,
         platforms=platforms,
         decode_platforms=decoding,
         gpus=total_gpus,
@@ -126,8 +149,10 @@ def search(
         objective=objective,
         mode=mode,
         kv_dtype=kv_dtype,
+        left_out=tuple(f"{s.checkpoint} ({s.precision})" for s in specs if s not in chosen),
     )
-    return SearchResult(request, _search(request, keep=top))
+    found = SearchResult(request, _search(request, keep=top))
+    return found if folder is None else found.noting([_laid_over(folder, request)])
 
 
 def estimate(
@@ -171,6 +196,7 @@ def estimate(
     UserError
         Also when the layout is illegal for the model or the engine, or does not fit.
     """
+    _texts(model=model, system=system, backend=backend, layout=layout)
     folder = Path(perf_db) if perf_db is not None else None
     spec = _specs(model, precision)[0]
     work = Workload(isl, osl, prefix)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from aiconf.errors import UserError
 
 
-def _whole(name: str, value: float, least: int) -> None:
-    if isinstance(value, bool) or not math.isfinite(value) or value != int(value) or value < least:
+def require_whole(name: str, value: object, least: int) -> None:
+    """Refuse what is not a whole number of at least ``least``, by a ``UserError``."""
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or value != int(value) or value < least:  # type: ignore[arg-type, call-overload, operator]
         raise UserError(f"{name} must be a whole number of at least {least}, not {value}")
 
 
@@ -26,9 +30,9 @@ class Workload:
     prefix: int = 0
 
     def __post_init__(self) -> None:
-        _whole("isl", self.isl, 1)
-        _whole("osl", self.osl, 1)
-        _whole("prefix", self.prefix, 0)
+        require_whole("isl", self.isl, 1)
+        require_whole("osl", self.osl, 1)
+        require_whole("prefix", self.prefix, 0)
         if self.prefix >= self.isl:
             raise UserError(
                 f"prefix {self.prefix} must be shorter than isl {self.isl}: "

@@ -106,7 +106,10 @@ def test_a_users_tables_are_laid_over_the_embedded_ones(tmp_path):
         ({"latency": float("nan")}, "latency must be a positive"),
         ({"precision": "fp3"}, "no fp3 checkpoint"),
         ({"kv_dtype": "fp4"}, "kv_dtype"),
-        ({"top": 0}, "top must be at least 1"),
+        ({"top": 0}, "top must be a whole number of at least 1"),
+        ({"isl": "4000"}, "isl must be a whole number"),
+        ({"ttft": "300"}, "ttft must be a positive number"),
+        ({"backend": None}, "backend must be a text"),
         ({"model": "DEEPSEEK_R1", "total_gpus": 1}, "needs at least"),
     ],
 )

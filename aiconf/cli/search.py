@@ -97,8 +97,8 @@ def search(
 ) -> None:  # fmt: skip
     """Find the best way to serve a model on a number of GPUs.
 
-    Exit code 0 also when no configuration meets the targets: the closest ones are printed, with
-    the target that breaks, and JSON says "targets_met": false.
+    When no configuration meets the targets, the closest ones are printed and written all the
+    same, with the target that breaks; JSON says "targets_met": false; the exit code is 2.
     """
     from aiconf.api import search as run
 
@@ -117,6 +117,9 @@ def search(
     _print(found, output)
     if save_dir is not None:
         typer.echo(f"written to {save_dir}", err=True)
+    unmet = found.document["unmet"]
+    if unmet:
+        raise UserError(f"no configuration meets the targets: {unmet['text']}")
 
 
 def _goal(wanted: float | None, default: float, latency: float | None) -> float | None:

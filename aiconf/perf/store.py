@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aiconf.errors import UserError, unknown
-from aiconf.perf.manifest import TableEntry, read_entries
+from aiconf.perf.manifest import MANIFEST, TableEntry, read_entries
 from aiconf.perf.schema import SECONDS, Schema, schema_of
 from aiconf.resources import data_dir
 
@@ -89,7 +89,7 @@ def damaged(entry: TableEntry, why: str) -> UserError:
     """Build the error for a table that does not hold what the manifest promises."""
     return UserError(
         f"perf_db table {entry.name} is damaged ({why}): see `aiconf db verify`, "
-        "then reinstall aiconf or repeat `aiconf db import`"
+        "then reinstall aiconf, repeat `aiconf db import`, or mend the folder of --perf-db"
     )
 
 
@@ -126,6 +126,8 @@ class PerfDb:
         ``extra`` has the same layout (SYSTEM/BACKEND/TABLE.parquet) and may have a manifest.json.
         Raises ``UserError`` when a folder or a manifest cannot be read, or a table is unknown.
         """
+        if not (data_dir("perf_db") / MANIFEST).is_file():
+            raise UserError("perf_db has lost its manifest.json: reinstall aiconf")
         paths = [path for path in (extra, data_dir("perf_db")) if path is not None]
         folders = [Folder(path, read_entries(path)) for path in paths]
         for entry in folders[0].entries.values():

@@ -70,7 +70,8 @@ def describe(best: Document) -> str:
         workers = f"{before} + {best['workers']} x decode {best['layout']}"
     idle = f" ({best['gpus_idle']} idle)" if best["gpus_idle"] else ""
     engine = f"{best['backend']} {best['backend_version']}"
-    return f"{workers} on {best['gpus']} GPUs{idle}: {best['model']}, {engine}"
+    gpus = f"{best['gpus']} GPU{'s' * (best['gpus'] != 1)}{idle}"
+    return f"{workers} on {gpus}: {best['model']}, {engine}"
 
 
 def figures_of(best: Document) -> list[str]:
@@ -79,7 +80,7 @@ def figures_of(best: Document) -> list[str]:
     if best["tpot_ms"] is not None:
         tpot = f"TPOT {best['tpot_ms']:.2f} ms ({best['tok_per_s_per_user']:.1f} tok/s/user)"
     return [
-        f"TTFT {best['ttft_ms']:.1f} ms, {tpot}, request {best['latency_ms']:,.0f} ms",
+        f"TTFT {best['ttft_ms']:,.1f} ms, {tpot}, request {best['latency_ms']:,.0f} ms",
         f"{best['output_tok_per_s_per_gpu']:,.1f} output tok/s/GPU, "
         f"{best['request_per_s']:,.2f} requests/s with {best['concurrency']:,} in flight, "
         f"$ {best['usd_per_million_output_tok']:.3f} per million output tokens",

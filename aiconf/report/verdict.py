@@ -108,7 +108,18 @@ def notes(request: Request, found: dict[str, Any]) -> list[str]:
     if best["gpus_idle"]:
         said.append(
             f"{best['gpus_idle']} of {request.gpus} GPUs stay idle in the best configuration; "
-            "rates per GPU count them"
+            "rates per GPU count them, costs do not"
+        )
+    inside = best["batch"] * best["workers"]
+    if best["mode"] == "agg" and best["concurrency"] > inside:
+        said.append(
+            f"the KV cache holds {inside:,} of {best['concurrency']:,} requests: "
+            "the others wait, and TTFT is their queue"
+        )
+    if request.left_out:
+        said.append(
+            f"not compared: {', '.join(request.left_out)}; --precision or the checkpoint's "
+            "own name includes one"
         )
     if found["origins"]["fallback"] > _MANY_FALLBACKS:
         said.append(

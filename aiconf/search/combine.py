@@ -76,10 +76,14 @@ def _decode_front(decode: Decode) -> Index:
 
 @dataclass(frozen=True)
 class _Decoding:
-    """Decode sides of every size: ``count`` workers at point ``d``; demand in requests/s."""
+    """Decode sides of every size: ``count`` workers at point ``d``; demand in requests/s.
+
+    most: the largest ``count`` listed at that point.
+    """
 
     d: Index
     count: Array
+    most: Array
     gpus: Array
     demand: Array
 
@@ -97,15 +101,18 @@ def _decoding(decode: Decode, gpus: int) -> _Decoding:
     d = np.repeat(front, most)
     first = np.cumsum(most) - most
     count = (np.arange(len(d)) - np.repeat(first, most) + 1).astype(np.float64)
-    return _Decoding(d, count, count * decode.gpus[d], count * decode.rate[d])
+    limit = np.repeat(most, most).astype(np.float64)
+    return _Decoding(d, count, limit, count * decode.gpus[d], count * decode.rate[d])
 
 
 def pair(prefill: Prefill, decode: Decode, gpus: int, workload: Workload, sla: Sla) -> Candidates:
     """Every prefill point of the front beside every decode point, in every unit that fits.
 
     A unit is y decode workers and the fewest prefill workers that keep up with them within the
-    TTFT target; the unit is replicated as often as ``gpus`` hold it. Units of every y are
-    tried, from one to sixty-four or all the GPUs.
+    TTFT target; the unit is replicated as often as ``gpus`` hold it, and its prefill workers
+    share one queue, as Dynamo's router has it. Units of every y are tried, from one to
+    sixty-four or all the GPUs; a replicated unit is left out where the unit of as many decode
+    workers is listed, which needs no more prefill workers.
     """
     sides = _decoding(decode, gpus)
     found = [
@@ -125,7 +132,7 @@ def _beside(
     # Far too little or too much for this prefill point is dropped before any arithmetic.
     fits = sides.gpus + size * np.maximum(sides.demand / rate, 1.0) <= gpus
     d, count, demand = sides.d[fits], sides.count[fits], sides.demand[fits]
-    side_gpus = sides.gpus[fits]
+    side_gpus, most = sides.gpus[fits], sides.most[fits]
     by_variant = transfer_seconds(
         source.platform.system, _moved(source, decode), _near(source, decode, gpus)
     )
@@ -134,11 +141,13 @@ def _beside(
     slack = sla.ttft - outside - seconds - transfer - decode.tpot[d]
     x = prefill_workers_needed(demand, float(rate), seconds, slack)
     used = x * size + side_gpus
-    fits = used <= gpus
-    d, count, x, used, demand, transfer = (a[fits] for a in (d, count, x, used, demand, transfer))
     times = np.floor(gpus / used)
+    fits = (times == 1) | ((times > 1) & (count * times > most))
+    d, count, x, used, demand, transfer, times = (
+        a[fits] for a in (d, count, x, used, demand, transfer, times)
+    )
     load = demand / (x * rate)
-    ttft = prefill_wait(load, seconds, x) + seconds + transfer + decode.tpot[d] + outside
+    ttft = prefill_wait(load, seconds, x * times) + seconds + transfer + decode.tpot[d] + outside
     ranks = np.array([float(v.parallel.dp) for v in decode.variants])[decode.variant[d]]
     batch = decode.batch[d] * ranks
     same = np.ones(len(d))

@@ -20,8 +20,8 @@ from aiconf.search.search import Found, Side
 from aiconf.search.workers import Aggregated, Variant, variant_of
 from aiconf.serving.aggregated import aggregated
 from aiconf.serving.disaggregated import MAX_UTILISATION, prefill_wait, transfer_seconds
-from aiconf.serving.prompt import PromptTime
-from aiconf.workload import Sla, Workload
+from aiconf.serving.prompt import PromptTime, in_flight
+from aiconf.workload import Sla, Workload, require_whole
 
 
 @dataclass(frozen=True)
@@ -43,11 +43,9 @@ class Setting:
 
     def __post_init__(self) -> None:
         for name in ("concurrency", "workers", "prefill_workers", "prefill_batch"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or value != int(value) or value < 1:
-                raise UserError(f"{name} must be a whole number of at least 1, not {value}")
-        if self.token_budget is not None and self.token_budget < 1:
-            raise UserError(f"token_budget must be at least 1, not {self.token_budget}")
+            require_whole(name, getattr(self, name), 1)
+        if self.token_budget is not None:
+            require_whole("token_budget", self.token_budget, 1)
 
 
 def estimate_point(setting: Setting) -> tuple[Request, Found]:
@@ -121,10 +119,10 @@ def _aggregated(setting: Setting) -> tuple[Request, Found]:
     # What the cache does not hold waits outside: in a closed loop each of those requests
     # waits until one of the others has finished (Little's law).
     waiting = (setting.concurrency - inside) / points.request_rate
-    points = replace(
-        points, ttft=points.ttft + waiting, concurrency=np.array([float(setting.concurrency)])
-    )
+    points = replace(points, ttft=points.ttft + waiting)
     found = replicate(Aggregated([variant], np.zeros(1, dtype=np.intp), points), request.gpus)
+    all_of_them = np.array([float(setting.concurrency * setting.workers)])
+    found = replace(found, concurrency=all_of_them)
     side = Side("agg", variant.platform.traits.name, found, [variant], [])
     return request, Found(side, 0)
 
@@ -144,7 +142,8 @@ def _disaggregated(setting: Setting) -> tuple[Request, Found]:
     batch = np.array([float(setting.prefill_batch)])
     prefill = before.platform.step(before.spec, before.parallel, before.kv_dtype)
     seconds = PromptTime(prefill, work, np.array([budget])).seconds(batch)
-    supply = setting.prefill_workers * batch * before.parallel.dp * before.parallel.pp / seconds
+    at_once = in_flight(before.parallel.pp, work, np.array([budget]))
+    supply = setting.prefill_workers * batch * before.parallel.dp * at_once / seconds
     decode = after.platform.step(after.spec, after.parallel, after.kv_dtype)
     held = min(float(setting.concurrency), _room(setting, after, _budget(setting, after)))
     rate, tpot, inside = _matched(decode, work, held, setting.workers, supply * MAX_UTILISATION)

@@ -25,7 +25,8 @@ def plan(request: Request, found: Found) -> Plan:
             _worker("agg", found.value("workers"), variant, batch, budget, length, work),
         )
     else:
-        ahead = round(found.value("prefill_batch"))
+        # Every stage of a pipeline holds prompts of its own; engines limit them all together.
+        ahead = round(found.value("prefill_batch")) * before.parallel.pp
         budget = round(found.value("prefill_token_budget"))
         count = found.value("prefill_workers")
         after = round(found.value("token_budget"))

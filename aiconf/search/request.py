@@ -8,7 +8,7 @@ from typing import Literal
 from aiconf.engine.engine import Platform
 from aiconf.errors import UserError
 from aiconf.model.spec import ModelSpec
-from aiconf.workload import Sla, Workload
+from aiconf.workload import Sla, Workload, require_whole
 
 Objective = Literal["throughput", "latency", "cost"]
 Mode = Literal["any", "agg", "disagg"]
@@ -20,6 +20,7 @@ class Request:
 
     platforms: one per backend that is compared. decode_platforms: of the decode side when it
     runs on another system, else the same. kv_dtype: None: as each checkpoint states it.
+    left_out: checkpoints of the family that are not compared, as they are printed.
     """
 
     specs: tuple[ModelSpec, ...]
@@ -31,10 +32,10 @@ class Request:
     objective: Objective = "throughput"
     mode: Mode = "any"
     kv_dtype: str | None = None
+    left_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if isinstance(self.gpus, bool) or self.gpus != int(self.gpus) or self.gpus < 1:
-            raise UserError(f"total GPUs must be a whole number of at least 1, not {self.gpus}")
+        require_whole("total GPUs", self.gpus, 1)
         elsewhere = any(
             a.system.name != b.system.name
             for a, b in zip(self.platforms, self.decode_platforms, strict=True)

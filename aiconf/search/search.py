@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from aiconf.engine.engine import Platform
 from aiconf.errors import UserError
-from aiconf.search.candidates import Array, Candidates, Index, pareto
+from aiconf.search.candidates import Array, Candidates, Index, join, pareto
 from aiconf.search.combine import pair, replicate
 from aiconf.search.request import Request
 from aiconf.search.workers import (
@@ -109,12 +110,32 @@ def _sides(request: Request) -> tuple[list[Side], list[Misfit]]:
             found = replicate(workers, gpus)
             sides.append(Side("agg", backend, found, workers.variants, []))
         if request.mode != "agg" and work.osl > 1 and gpus > 1:
-            prefill = prefill_workers(platform, specs, gpus - 1, work, request.kv_dtype)
-            decode = decode_workers(decoding, specs, gpus - 1, work, request.kv_dtype)
-            if len(prefill.rate) and len(decode.rate):
-                pairs = pair(prefill, decode, gpus, work, request.sla)
-                sides.append(Side("disagg", backend, pairs, decode.variants, prefill.variants))
+            sides += _disaggregated(request, platform, decoding)
     return sides, misfits
+
+
+def _disaggregated(request: Request, platform: Platform, decoding: Platform) -> list[Side]:
+    """Prefill beside decode, checkpoint by checkpoint: both sides hold the same weights."""
+    gpus, work = request.gpus, request.workload
+    found: list[Candidates] = []
+    before: list[Variant] = []
+    after: list[Variant] = []
+    for spec in request.specs:
+        prefill = prefill_workers(platform, [spec], gpus - 1, work, request.kv_dtype)
+        decode = decode_workers(decoding, [spec], gpus - 1, work, request.kv_dtype)
+        if not (len(prefill.rate) and len(decode.rate)):
+            continue
+        pairs = pair(prefill, decode, gpus, work, request.sla)
+        found.append(
+            replace(
+                pairs,
+                variant=pairs.variant + len(after),
+                prefill_variant=pairs.prefill_variant + len(before),
+            )
+        )
+        before += prefill.variants
+        after += decode.variants
+    return [Side("disagg", platform.traits.name, join(found), after, before)] if found else []
 
 
 def latency(request: Request, candidates: Candidates) -> Array:

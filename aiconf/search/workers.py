@@ -14,7 +14,7 @@ from aiconf.parallel import Parallel
 from aiconf.search.space import concurrencies, layouts, token_budgets
 from aiconf.serving.aggregated import aggregated, arrivals_per_iteration
 from aiconf.serving.point import Points
-from aiconf.serving.prompt import PromptTime
+from aiconf.serving.prompt import PromptTime, in_flight
 from aiconf.workload import Workload
 
 Array = NDArray[np.float64]
@@ -180,7 +180,7 @@ def prefill_workers(
             if not len(batch):
                 continue
             seconds = PromptTime(step, workload, budgets).seconds(batch)
-            rate = batch * parallel.dp / seconds * _overlap(parallel.pp, workload, budgets)
+            rate = batch * parallel.dp / seconds * in_flight(parallel.pp, workload, budgets)
             index = np.full(len(batch), float(len(variants)))
             used = np.full(len(batch), float(parallel.gpus))
             rows.append((index, used, batch, budgets, seconds, rate))
@@ -197,21 +197,14 @@ def _prompt_batches(variant: Variant, workload: Workload) -> tuple[Array, Array]
             variant.spec, variant.parallel, token_budget=budget, max_sequences=1,
             kv_dtype=variant.kv_dtype,
         )  # fmt: skip
-        held = int(room.kv / float(room.sequence_bytes(workload.isl + 1)))
+        # Prompts of every stage of a pipeline are in the cache at once.
+        prompt = float(room.sequence_bytes(workload.isl + 1)) * variant.parallel.pp
+        held = int(room.kv / prompt)
         most = min(max(budget // workload.new_tokens, 1), held)
         if most >= 1:
             batches.append(np.unique(np.round(np.geomspace(1.0, most, 5))))
             budgets.append(np.full(len(batches[-1]), float(budget)))
     return _joined(batches), _joined(budgets)
-
-
-def _overlap(pp: int, workload: Workload, budget: Array) -> Array:
-    """How many prompts a pipeline has in flight at once: its stages, less what chunks use.
-
-    ``PromptTime`` already overlaps the chunks of one prompt over the stages.
-    """
-    rounds = np.ceil(workload.new_tokens / budget)
-    return pp * (1.0 + (rounds - 1.0) / pp) / rounds
 
 
 def decode_workers(

@@ -74,6 +74,16 @@ def arrivals_per_iteration(workload: Workload, lane: Array, budget: Array) -> Ar
     return 0.5 * (low + high)
 
 
+def _any_of(lane: Array, arrivals: Array, ranks: int = 1) -> Array:
+    """Probability that any request arrives within an iteration, on any of ``ranks`` ranks.
+
+    Each of the ``lane`` requests of a rank arrives with probability arrivals / lane.
+    """
+    requests = np.maximum(lane, 1.0)
+    none: Array = (1.0 - np.minimum(arrivals / requests, 1.0)) ** (requests * ranks)
+    return 1.0 - none
+
+
 def _mixed(
     step: StepModel, workload: Workload, concurrency: Array, budget: Array, arrivals: Array
 ) -> Points:
@@ -86,7 +96,7 @@ def _mixed(
     own = np.maximum(np.ceil(prompt / room), 1.0)
     wait = np.maximum(lane / arrivals - decodes - np.maximum(prompt / room, 1.0), 0.0)
 
-    mixed = np.clip(np.maximum(1.0 - np.exp(-arrivals), arrivals * prompt / room), 0.0, 1.0)
+    mixed = np.clip(np.maximum(_any_of(lane, arrivals), arrivals * prompt / room), 0.0, 1.0)
     anywhere = 1.0 - (1.0 - mixed) ** dp  # some rank of the group has a prompt
     every = dp * arrivals * prompt / np.maximum(anywhere, 1e-12)  # of all ranks, where any has some
     tokens = np.minimum(every if dp == 1 else busiest(arrivals, dp) * prompt, room)
@@ -131,21 +141,23 @@ def _prefill_first(
     prompts = PromptTime(step, workload, budget)
     sizes = _SIZES
     decode_time = step.seconds(Batch.of(decode=sizes, context=workload.mean_context))
+    if not decodes:
+        decode_time = np.zeros_like(decode_time)
     single = prompts.seconds(np.ones_like(lane), np.ones_like(lane))
     decoding = lane.copy()
-    cycle = np.interp(decoding, sizes, decode_time)
+    cycle = np.interp(decoding, sizes, decode_time) if decodes else single
     rate = lane / (decodes * cycle + single)
     for _ in range(_ROUNDS):
         decode = np.interp(decoding, sizes, decode_time)
         each = rate * cycle  # prompts that arrive per cycle and rank
-        some = 1.0 - np.exp(-each * dp)
+        some = _any_of(lane, each, dp)
         batch = each / np.maximum(some, 1e-12) if dp == 1 else busiest(each, dp)
         batch = np.clip(batch, 1.0, np.maximum(lane, 1.0))
         ranks = each * dp / np.maximum(some, 1e-12) / batch
         prefill = prompts.seconds(batch, ranks)
         cycle = 0.5 * (cycle + decode + some * prefill)
-        waiting = np.where(concurrency > 1, 0.5 * decode * decode / cycle, 0.0)
-        waiting = waiting + 0.5 * prefill * (some * prefill / cycle)
+        waiting = 0.5 * (decode * decode + some * prefill * prefill) / cycle
+        waiting = np.where(concurrency > 1, waiting, 0.0)
         ttft = waiting + prefill + step.traits.host.seconds_per_request
         rate = 0.5 * (rate + lane / (decodes * cycle + ttft))
         decoding = np.minimum(rate * decodes * cycle, lane)

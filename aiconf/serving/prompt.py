@@ -54,3 +54,12 @@ class PromptTime:
             mask = self._place == place
             found[mask] = np.interp(count[mask], self._counts, table[place])
         return found
+
+
+def in_flight(pp: int, workload: Workload, budget: Array) -> Array:
+    """How many prompts a pipeline has in flight at once: its stages, less what chunks use.
+
+    ``PromptTime`` already overlaps the chunks of one prompt over the stages.
+    """
+    rounds = np.ceil(workload.new_tokens / budget)
+    return pp * (1.0 + (rounds - 1.0) / pp) / rounds

@@ -32,7 +32,7 @@ CASES = [
     ({"--mode": "both"}, "'both' is not one of any, auto"),
     ({"--format": "xml"}, "Invalid value for '--format': 'xml' is not one of table, json, csv"),
     ({"--objective": "fun"}, "'fun' is not one of throughput, latency, cost"),
-    ({"--top": "0"}, "top must be at least 1, not 0"),
+    ({"--top": "0"}, "top must be a whole number of at least 1, not 0"),
     ({"--totl-gpus": "8"}, "no such option --totl-gpus: did you mean --total-gpus"),
     ({"--nextn": "2"}, "--nextn is not supported: speculative decoding is not modelled"),
     ({"--perf-db": "missing-folder"}, "there is no perf_db folder missing-folder"),

@@ -94,8 +94,10 @@ def test_request_latency_alone_drops_the_other_targets(aiconf):
 
 
 def test_targets_that_nothing_meets(aiconf):
-    code, out, _ = aiconf(*MAIN, "--tpot", "1")
-    assert code == 0
+    code, out, err = aiconf(*MAIN, "--tpot", "1")
+    assert code == 2
+    assert err.startswith("error: no configuration meets the targets: ")
+    assert err.count("\n") == 1
     assert "No configuration meets the targets: TPOT 1 ms is out of reach: the lowest is" in out
     assert "Closest aggregated:" in out
     found = json.loads(aiconf(*MAIN, "--tpot", "1", "--format", "json")[1])

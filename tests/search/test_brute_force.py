@@ -16,6 +16,7 @@ def best_rate(request):
     decode = decode_workers(platform, specs, gpus - 1, work, request.kv_dtype)
     near = np.full(len(decode.rate), gpus <= platform.system.nvlink_domain)
     outside = platform.traits.host.seconds_per_request
+    weights = np.array([v.spec.checkpoint for v in decode.variants])[decode.variant]
     held = np.array([v.kv_bytes for v in decode.variants])[decode.variant]
     best = 0.0
     for p in range(len(prefill.rate)):
@@ -26,7 +27,7 @@ def best_rate(request):
             for y in range(1, int(left // decode.gpus.min()) + 1):
                 load = y * decode.rate / (x * prefill.rate[p])
                 ok = (y * decode.gpus <= left) & (load <= MAX_UTILISATION)
-                ok &= decode.tpot <= sla.tpot
+                ok &= (decode.tpot <= sla.tpot) & (weights == source.spec.checkpoint)
                 wait = prefill_wait(np.minimum(load, 0.99), float(prefill.seconds[p]), float(x))
                 ttft = wait + prefill.seconds[p] + transfer + decode.tpot + outside
                 ok &= ttft <= sla.ttft
@@ -43,6 +44,7 @@ def best_rate(request):
     [
         (("QWEN3_32B", "h200_sxm", 4, 4000, 500, 600, 15), "vllm"),
         (("QWEN3_32B", "h200_sxm", 7, 4000, 500, 400, 12), "trtllm"),
+        (("QWEN3_32B", "h200_sxm", 6, 4000, 500, 300, 10), "sglang"),
         (("gpt-oss-120b", "b200_sxm", 5, 2000, 300, 300, 10), "sglang"),
     ],
 )

@@ -239,3 +239,41 @@ def test_leftover_gpus_are_reported(run_search):
 def test_a_model_that_does_not_fit_says_how_many_gpus_it_needs():
     with pytest.raises(UserError, match=r"needs at least \d+ GPUs"):
         search("DEEPSEEK_R1", "h200_sxm", 2, 4000, 500)
+
+
+def test_both_sides_of_a_pair_hold_the_same_checkpoint(result):
+    for side in result.outcome.sides:
+        if side.mode == "disagg":
+            after = np.array([v.spec.checkpoint for v in side.variants])
+            before = np.array([v.spec.checkpoint for v in side.prefill_variants])
+            found = side.candidates
+            assert (after[found.variant] == before[found.prefill_variant]).all()
+
+
+def test_a_family_is_as_good_as_its_best_checkpoint():
+    task = ("h200_sxm", 16, 4000, 500, 300, 10)
+    family = search("QWEN3_32B", *task, backend="sglang", mode="disagg")
+    alone = [
+        search(spec.checkpoint, *task, backend="sglang", mode="disagg").best["request_per_s"]
+        for spec in family.request.specs
+    ]
+    assert len(alone) > 1
+    assert family.best["request_per_s"] == pytest.approx(max(alone), rel=1e-12)
+
+
+def test_no_deployment_is_listed_twice(result):
+    keys = ["mode", "backend", "model", "layout", "workers", "batch", "token_budget",
+            "prefill_layout", "prefill_workers", "prefill_batch",
+            "prefill_token_budget"]  # fmt: skip
+    assert not result.frame.duplicated(keys).any()
+
+
+def test_a_pipelined_prefill_worker_may_hold_prompts_in_every_stage():
+    result = search(
+        "QWEN3_32B", "h200_sxm", 16, 4000, 500, 300, 10, mode="disagg", backend="vllm", top=50
+    )
+    staged = [f for f in result.outcome.top["disagg"] if f.prefill_variant.parallel.pp > 1]
+    assert staged
+    for found in staged:
+        (worker,) = (w for w in plan(result.request, found).workers if w.role == "prefill")
+        assert worker.max_sequences == found.value("prefill_batch") * worker.parallel.pp

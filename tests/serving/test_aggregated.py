@@ -65,6 +65,14 @@ def test_one_user_sees_plain_prefill_and_plain_decode(step, backend):
 
 
 @pytest.mark.parametrize("backend", ["vllm", "sglang", "trtllm"])
+@pytest.mark.parametrize("osl", [1, 2, 3])
+def test_ttft_of_one_user_does_not_depend_on_the_output(step, backend, osl):
+    alone = points(step(backend=backend), Workload(4000, osl), users=[1.0], budget=16384.0)
+    usual = points(step(backend=backend), Workload(4000, 500), users=[1.0], budget=16384.0)
+    assert alone.ttft[0] == pytest.approx(usual.ttft[0], rel=1e-4)
+
+
+@pytest.mark.parametrize("backend", ["vllm", "sglang", "trtllm"])
 def test_one_output_token_has_no_tpot(step, backend):
     found = points(step(backend=backend), Workload(4000, 1))
     assert np.isnan(found.tpot).all()
