@@ -46,8 +46,13 @@ class Batch:
             prefill_tokens, prefill_sequences, prefill_past, prefill_ranks,
             decode, context, drafted,
         )  # fmt: skip
-        arrays = np.broadcast_arrays(*[np.asarray(a, dtype=np.float64) for a in given])
-        return cls(*(np.atleast_1d(a).reshape(-1) for a in arrays))
+        arrays = [np.atleast_1d(np.asarray(a, dtype=np.float64)) for a in given]
+        # np.broadcast_arrays, which takes longer than timing a small batch, only where needed.
+        sizes = {a.shape for a in arrays if a.size != 1}
+        if len(sizes) > 1 or any(len(shape) > 1 for shape in sizes):
+            arrays = [a.reshape(-1) for a in np.broadcast_arrays(*arrays)]
+        size = max(len(a) for a in arrays)
+        return cls(*(a if len(a) == size else np.full(size, a.flat[0]) for a in arrays))
 
     def __len__(self) -> int:
         return len(self.decode)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aiconf.engine.engine import Platform
 from aiconf.errors import UserError
-from aiconf.search.candidates import Array, Candidates, Index, join, pareto
+from aiconf.search.candidates import Array, Candidates, Index, pareto
 from aiconf.search.combine import pair, replicate
 from aiconf.search.request import Request
 from aiconf.search.workers import (
@@ -23,7 +23,10 @@ from aiconf.search.workers import (
 
 @dataclass(frozen=True)
 class Side:
-    """All candidates of one serving mode on one backend, with the variants they point into."""
+    """Candidates of one serving mode on one backend, with the variants they point into.
+
+    Disaggregated ones have a side per checkpoint.
+    """
 
     mode: str  # agg or disagg
     backend: str
@@ -117,25 +120,15 @@ def _sides(request: Request) -> tuple[list[Side], list[Misfit]]:
 def _disaggregated(request: Request, platform: Platform, decoding: Platform) -> list[Side]:
     """Prefill beside decode, checkpoint by checkpoint: both sides hold the same weights."""
     gpus, work = request.gpus, request.workload
-    found: list[Candidates] = []
-    before: list[Variant] = []
-    after: list[Variant] = []
+    sides = []
     for spec in request.specs:
         prefill = prefill_workers(platform, [spec], gpus - 1, work, request.kv_dtype)
         decode = decode_workers(decoding, [spec], gpus - 1, work, request.kv_dtype)
-        if not (len(prefill.rate) and len(decode.rate)):
-            continue
-        pairs = pair(prefill, decode, gpus, work, request.sla)
-        found.append(
-            replace(
-                pairs,
-                variant=pairs.variant + len(after),
-                prefill_variant=pairs.prefill_variant + len(before),
-            )
-        )
-        before += prefill.variants
-        after += decode.variants
-    return [Side("disagg", platform.traits.name, join(found), after, before)] if found else []
+        if len(prefill.rate) and len(decode.rate):
+            pairs = pair(prefill, decode, gpus, work, request.sla)
+            backend = platform.traits.name
+            sides.append(Side("disagg", backend, pairs, decode.variants, prefill.variants))
+    return sides
 
 
 def latency(request: Request, candidates: Candidates) -> Array:

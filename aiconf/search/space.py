@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +58,14 @@ def layouts(platform: Platform, spec: ModelSpec, gpus: int) -> list[Parallel]:
                     if layout_problem(spec, parallel) is None:
                         found.append(parallel)
     return sorted(set(found), key=lambda p: (p.gpus, p))
+
+
+@lru_cache(maxsize=256)
+def prompt_counts(most: int) -> Array:
+    """Prompts at once that are tried, up to ``most``: five, evenly spaced on a log scale."""
+    counts: Array = np.unique(np.round(np.geomspace(1.0, most, 5)))
+    counts.flags.writeable = False
+    return counts
 
 
 def concurrencies(most: float) -> Array:

@@ -11,7 +11,7 @@ from aiconf.engine.batch import Batch
 from aiconf.engine.engine import Platform
 from aiconf.model.spec import ModelSpec
 from aiconf.parallel import Parallel
-from aiconf.search.space import concurrencies, layouts, token_budgets
+from aiconf.search.space import concurrencies, layouts, prompt_counts, token_budgets
 from aiconf.serving.aggregated import aggregated, arrivals_per_iteration
 from aiconf.serving.point import Points
 from aiconf.serving.prompt import PromptTime, in_flight
@@ -202,7 +202,7 @@ def _prompt_batches(variant: Variant, workload: Workload) -> tuple[Array, Array]
         held = int(room.kv / prompt)
         most = min(max(budget // workload.new_tokens, 1), held)
         if most >= 1:
-            batches.append(np.unique(np.round(np.geomspace(1.0, most, 5))))
+            batches.append(prompt_counts(most))
             budgets.append(np.full(len(batches[-1]), float(budget)))
     return _joined(batches), _joined(budgets)
 

@@ -9,6 +9,8 @@ from aiconf.engine.step import StepModel
 from aiconf.serving.point import Array
 from aiconf.workload import Workload
 
+_COUNTS: Array = np.unique(np.round(np.geomspace(1.0, 1024.0, 21)))  # prompts at once
+
 
 class PromptTime:
     """Seconds for g prompts on the busiest rank, tabulated once over g per token budget."""
@@ -16,7 +18,7 @@ class PromptTime:
     def __init__(self, step: StepModel, workload: Workload, budget: Array) -> None:
         self._prompt = float(workload.new_tokens)
         self._budgets, self._place = np.unique(budget, return_inverse=True)
-        self._counts = np.unique(np.round(np.geomspace(1.0, 1024.0, 21)))
+        self._counts = _COUNTS
         counts, budgets = np.meshgrid(self._counts, self._budgets)
         tokens = counts * self._prompt
         rounds = np.ceil(tokens / budgets)
