@@ -135,8 +135,6 @@ def search(
     decoding = tuple(platform(decode_system or system, name, folder) for name in names)
     for one in platforms:
         _check_version(one, backend_version)
-    if kv_dtype not in (None, "bf16", "fp8"):
-        raise unknown("kv_dtype", str(kv_dtype), ["bf16", "fp8"])
     require_whole("top", top, 1)
     chosen = compared(specs, platforms[0])
     request = Request(

@@ -58,3 +58,14 @@ class Parallel:
         if not match:
             raise UserError(f"'{text}' is not a parallel layout; write it like tp2pp1dp4ep8")
         return cls(*(int(size or 1) for size in match.groups()))
+
+
+def pod_gpus(gpus: int, per_node: int) -> int:
+    """GPUs of each of the equal pods that ``gpus`` spread over: as few nodes as hold them.
+
+    0 where no cut leaves a pod more than half a node.
+    """
+    count = -(-gpus // per_node)
+    while gpus % count:
+        count += 1
+    return 0 if count > 1 and gpus // count * 2 <= per_node else gpus // count

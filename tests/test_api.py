@@ -110,6 +110,8 @@ def test_a_users_tables_are_laid_over_the_embedded_ones(tmp_path):
         ({"isl": "4000"}, "isl must be a whole number"),
         ({"ttft": "300"}, "ttft must be a positive number"),
         ({"backend": None}, "backend must be a text"),
+        ({"mode": "aggregate"}, "unknown mode 'aggregate'"),
+        ({"objective": "price"}, "unknown objective 'price'"),
         ({"model": "DEEPSEEK_R1", "total_gpus": 1}, "needs at least"),
     ],
 )

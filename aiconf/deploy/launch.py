@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aiconf.errors import UserError
+from aiconf.parallel import pod_gpus
 from aiconf.serving.plan import Plan, Worker
 
 SettingValue = bool | int | float | str | Mapping[str, Any] | Sequence[int]
@@ -77,15 +78,13 @@ def spread(worker: Worker) -> Nodes:
         The layout cannot be cut into equal pods.
     """
     gpus, per_node = worker.parallel.gpus, worker.system.gpus_per_node
-    count = -(-gpus // per_node)
-    while gpus % count:
-        count += 1
-    if count > 1 and gpus // count * 2 <= per_node:
+    pod = pod_gpus(gpus, per_node)
+    if not pod:
         raise UserError(
             f"{worker.parallel} needs {gpus} GPUs, which do not divide evenly over nodes of "
             f"{per_node}; choose a multiple of {per_node}"
         )
-    return Nodes(count, gpus // count)
+    return Nodes(gpus // pod, pod)
 
 
 def per_rank(worker: Worker) -> int:

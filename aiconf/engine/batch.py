@@ -54,6 +54,11 @@ class Batch:
         size = max(len(a) for a in arrays)
         return cls(*(a if len(a) == size else np.full(size, a.flat[0]) for a in arrays))
 
+    @classmethod
+    def joined(cls, *batches: Batch) -> Batch:
+        """Put the iterations of several batches after one another."""
+        return cls(*(np.concatenate([getattr(b, f.name) for b in batches]) for f in fields(cls)))
+
     def __len__(self) -> int:
         return len(self.decode)
 

@@ -196,13 +196,15 @@ class Layouts:
 
     dp_ranks: ``any``: attention replicas of any tp; ``all``: attention DP spans every rank
     (attention tp is then 1). ep_sizes: ``all``: experts are split over every rank or none;
-    ``divisor``: over any number of ranks that divides them.
+    ``divisor``: over any number of ranks that divides them. rank_in_pod: with attention DP,
+    the tp x pp GPUs of a rank share a node.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
     pipeline: bool
     dp_ranks: Literal["any", "all"]
     ep_sizes: Literal["all", "divisor"]
+    rank_in_pod: bool
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from aiconf.engine.trait_schema import (
     Tier,
 )
 from aiconf.errors import unknown
-from aiconf.parallel import Parallel
+from aiconf.parallel import Parallel, pod_gpus
 from aiconf.resources import data_dir
 
 if TYPE_CHECKING:
@@ -225,6 +225,12 @@ class Traits:
         if rule.ep_sizes == "all" and parallel.ep not in (1, ranks):
             return f"{self.title} splits experts over all {ranks} ranks or none: ep 1 or {ranks}"
         return None
+
+    def spreads(self, parallel: Parallel, gpus_per_node: int) -> bool:
+        """Whether a worker can be cut into equal pods, one per node."""
+        pod = pod_gpus(parallel.gpus, gpus_per_node)
+        whole = not self.layouts.rank_in_pod or parallel.dp == 1
+        return pod > 0 and (whole or pod % (parallel.tp * parallel.pp) == 0)
 
     def all_reduce_limit(self, sm: int, ranks: int) -> int:
         """Return the largest message in bytes of the engine's own all-reduce; 0: never used."""

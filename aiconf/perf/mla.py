@@ -8,7 +8,7 @@ products and decode absorbs the KV up-projection as two batched products (``mla_
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -195,7 +195,7 @@ def _absorb_light(gpu: Gpu, shape: Latent, tokens: Array) -> Array:
 
 def _absorb_surfaces(tables: Tables, shape: Latent) -> list[Surface]:
     surfaces = []
-    light = partial(_absorb_light, tables.system.gpu, shape)
+    gpu = tables.system.gpu
     for op in ("pre", "post"):
         rows = tables.read("mla_bmm", op=op)
         rows = rows and (_filtered(rows, "dtype", "bf16", ("fp8",)) or rows)
@@ -204,5 +204,7 @@ def _absorb_surfaces(tables: Tables, shape: Latent) -> list[Surface]:
         heads = np.unique(rows["heads"])
         near = heads[int(np.argmin(np.abs(np.log2(heads / shape.heads))))]
         mask = rows["heads"] == near
-        surfaces.append(Surface.fit((rows["tokens"][mask],), rows["seconds"][mask], light))
+        light = partial(_absorb_light, gpu, replace(shape, heads=int(near)))
+        found = Surface.fit((rows["tokens"][mask],), rows["seconds"][mask], light)
+        surfaces.append(found.serving(partial(_absorb_light, gpu, shape)))
     return surfaces

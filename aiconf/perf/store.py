@@ -65,9 +65,14 @@ class Folder:
 
         file = self.open(entry)
         try:
-            return _select(file, schema_of(entry.table), wanted)
+            rows = _select(file, schema_of(entry.table), wanted)
         except (OSError, pa.ArrowException) as error:
             raise damaged(entry, str(error).splitlines()[0]) from error
+        seconds = rows[SECONDS]
+        # Zero is a time: quantisation that an engine fuses away was measured as nothing.
+        if not (np.isfinite(seconds) & (seconds >= 0)).all():
+            raise damaged(entry, "it holds a time that is negative or not a number")
+        return rows
 
 
 def _parquet(source: object, schema: Schema, path: Path) -> pq.ParquetFile:

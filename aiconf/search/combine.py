@@ -6,19 +6,20 @@ GPUs never give less per GPU.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aiconf.search.candidates import Array, Candidates, Index, join
-from aiconf.search.workers import Aggregated, Decode, Prefill, Variant
+from aiconf.search.workers import Aggregated, Decode, Prefill
 from aiconf.serving.disaggregated import (
     prefill_wait,
     prefill_workers_needed,
     transfer_seconds,
 )
-from aiconf.workload import Sla, Workload
+from aiconf.system.spec import System
+from aiconf.workload import Sla
 
 
 def replicate(workers: Aggregated, gpus: int) -> Candidates:
@@ -47,14 +48,16 @@ def replicate(workers: Aggregated, gpus: int) -> Candidates:
 
 
 def _prefill_front(prefill: Prefill) -> Index:
-    """Prefill points that no other beats in GPUs, time and rate together."""
-    order = np.lexsort((-prefill.rate, prefill.seconds, prefill.gpus))
+    """Prefill points that no other beats in GPUs, time, rate and KV bytes sent together."""
+    sent = np.array([v.kv_bytes for v in prefill.variants])[prefill.variant]
+    order = np.lexsort((sent, -prefill.rate, prefill.seconds, prefill.gpus))
     kept: list[int] = []
     for i in order:
         beaten = any(
             prefill.gpus[j] <= prefill.gpus[i]
             and prefill.seconds[j] <= prefill.seconds[i]
             and prefill.rate[j] >= prefill.rate[i] * (1 - 1e-12)
+            and sent[j] <= sent[i]
             for j in kept
         )
         if not beaten:
@@ -63,10 +66,11 @@ def _prefill_front(prefill: Prefill) -> Index:
 
 
 def _decode_front(decode: Decode) -> Index:
-    """Decode points that no other of the same worker size beats in tpot and rate."""
+    """Decode points that no other of the same size and KV bytes beats in tpot and rate."""
     kept = []
-    for size in np.unique(decode.gpus):
-        own = np.flatnonzero(decode.gpus == size)
+    held = np.array([v.kv_bytes for v in decode.variants])[decode.variant]
+    for size, received in sorted({*zip(decode.gpus.tolist(), held.tolist(), strict=True)}):
+        own = np.flatnonzero((decode.gpus == size) & (held == received))
         order = own[np.lexsort((-decode.rate[own], decode.tpot[own]))]
         best = np.maximum.accumulate(decode.rate[order])
         ahead = np.concatenate([[True], decode.rate[order][1:] > best[:-1] * (1 + 1e-12)])
@@ -78,7 +82,7 @@ def _decode_front(decode: Decode) -> Index:
 class _Decoding:
     """Decode sides of every size: ``count`` workers at point ``d``; demand in requests/s.
 
-    most: the largest ``count`` listed at that point.
+    most: the largest ``count`` listed at that point. The rest is of one worker.
     """
 
     d: Index
@@ -86,11 +90,23 @@ class _Decoding:
     most: Array
     gpus: Array
     demand: Array
+    batch: Array
+    token_budget: Array
+    kv_bytes: Array
+    tpot: Array
+    variant: Index
+
+    def at(self, place: NDArray[np.bool_] | Index) -> _Decoding:
+        """Return the entries at ``place``."""
+        return _Decoding(*(getattr(self, field.name)[place] for field in fields(self)))
 
 
 # Decode workers of a unit at most: units of more are replicas of smaller ones, to within a
 # sixty-fourth of the prefill side, and listing them all would grow without bound.
 _MOST_WORKERS = 64
+
+# Pairs that are worked on together: arrays long enough to be fast, and small in memory.
+_AT_ONCE = 10_000
 
 
 def _decoding(decode: Decode, gpus: int) -> _Decoding:
@@ -102,10 +118,22 @@ def _decoding(decode: Decode, gpus: int) -> _Decoding:
     first = np.cumsum(most) - most
     count = (np.arange(len(d)) - np.repeat(first, most) + 1).astype(np.float64)
     limit = np.repeat(most, most).astype(np.float64)
-    return _Decoding(d, count, limit, count * decode.gpus[d], count * decode.rate[d])
+    own = decode.variant[d]
+    ranks, budget, kv_bytes = (
+        np.array(values, dtype=np.float64)[own]
+        for values in (
+            [v.parallel.dp for v in decode.variants],
+            [v.platform.token_budget(v.parallel.dp) for v in decode.variants],
+            [v.kv_bytes for v in decode.variants],
+        )
+    )
+    return _Decoding(
+        d, count, limit, count * decode.gpus[d], count * decode.rate[d],
+        decode.batch[d] * ranks, budget, kv_bytes, decode.tpot[d], own,
+    )  # fmt: skip
 
 
-def pair(prefill: Prefill, decode: Decode, gpus: int, workload: Workload, sla: Sla) -> Candidates:
+def pair(prefill: Prefill, decode: Decode, gpus: int, sla: Sla) -> Candidates:
     """Every prefill point of the front beside every decode point, in every unit that fits.
 
     A unit is y decode workers and the fewest prefill workers that keep up with them within the
@@ -114,71 +142,82 @@ def pair(prefill: Prefill, decode: Decode, gpus: int, workload: Workload, sla: S
     sixty-four or all the GPUs; a replicated unit is left out where the unit of as many decode
     workers is listed, which needs no more prefill workers.
     """
-    sides = _decoding(decode, gpus)
-    found = [
-        _beside(prefill, int(p), decode, sides, gpus, workload, sla)
-        for p in _prefill_front(prefill)
-    ]
+    sides, system = _decoding(decode, gpus), decode.variants[0].platform.system
+    found: list[Candidates] = []
+    points: list[Index] = []
+    places: list[Index] = []
+    for p in _prefill_front(prefill):
+        # Far too little or too much for this prefill point is dropped before any arithmetic.
+        least = np.maximum(sides.demand / prefill.rate[p], 1.0)
+        place = np.flatnonzero(sides.gpus + prefill.gpus[p] * least <= gpus)
+        points.append(np.full(len(place), p))
+        places.append(place)
+        if sum(map(len, places)) > _AT_ONCE:
+            found.append(_beside(prefill, points, system, sides, places, gpus, sla))
+            points, places = [], []
+    if places:
+        found.append(_beside(prefill, points, system, sides, places, gpus, sla))
     return join(found)
 
 
 def _beside(
-    prefill: Prefill, p: int, decode: Decode, sides: _Decoding, gpus: int,
-    workload: Workload, sla: Sla,
+    prefill: Prefill, points: list[Index], decoding: System, every: _Decoding,
+    places: list[Index], gpus: int, sla: Sla,
 ) -> Candidates:  # fmt: skip
-    """Units of one prefill point beside every decode side."""
-    size, rate, seconds = prefill.gpus[p], prefill.rate[p], float(prefill.seconds[p])
-    source = prefill.variants[prefill.variant[p]]
-    # Far too little or too much for this prefill point is dropped before any arithmetic.
-    fits = sides.gpus + size * np.maximum(sides.demand / rate, 1.0) <= gpus
-    d, count, demand = sides.d[fits], sides.count[fits], sides.demand[fits]
-    side_gpus, most = sides.gpus[fits], sides.most[fits]
-    by_variant = transfer_seconds(
-        source.platform.system, _moved(source, decode), _near(source, decode, gpus)
-    )
-    transfer = by_variant[decode.variant[d]]
-    outside = source.platform.traits.host.seconds_per_request
-    slack = sla.ttft - outside - seconds - transfer - decode.tpot[d]
-    x = prefill_workers_needed(demand, float(rate), seconds, slack)
-    used = x * size + side_gpus
+    """Units of some prefill points, each beside the decode sides at its ``places``."""
+    p, sides = np.concatenate(points), every.at(np.concatenate(places))
+    size, rate, seconds = prefill.gpus[p], prefill.rate[p], prefill.seconds[p]
+    platform = prefill.variants[0].platform
+    before, after = platform.system, decoding
+    outside = platform.traits.host.seconds_per_request
+    sent = np.array([v.kv_bytes for v in prefill.variants])[prefill.variant[p]]
+    slack = sla.ttft - outside - seconds - sides.tpot
+    moved = np.maximum(sent, sides.kv_bytes)
+    domain = before.nvlink_domain if before.name == after.name else 0
+    transfer = transfer_seconds(before, after, moved, near=domain > 0)
+    x = prefill_workers_needed(sides.demand, rate, seconds, slack - transfer)
+    if gpus > domain:
+        # Workers that belong together are placed together where a domain holds them.
+        unit = np.gcd(x.astype(np.int64), sides.count.astype(np.int64))
+        near = x * size + sides.gpus <= domain * unit
+        far = np.flatnonzero(~near)
+        transfer[far] = transfer_seconds(before, after, moved[far], near=False)
+        x[far] = prefill_workers_needed(
+            sides.demand[far], rate[far], seconds[far], slack[far] - transfer[far]
+        )
+    used = x * size + sides.gpus
     times = np.floor(gpus / used)
-    fits = (times == 1) | ((times > 1) & (count * times > most))
-    d, count, x, used, demand, transfer, times = (
-        a[fits] for a in (d, count, x, used, demand, transfer, times)
+    apart = (used <= domain) & (used * times > domain)
+    kept = (times == 1) | ((times > 1) & ((sides.count * times > sides.most) | apart))
+    if (times > 1).any():
+        kept = np.flatnonzero(kept)
+        # Several units can amount to the same deployment.
+        ways = (p[kept], sides.d[kept], (sides.count * times)[kept], (x * times)[kept])
+        key = np.zeros(len(kept))
+        for way in ways:
+            key = key * (way.max(initial=0) + 1.0) + way
+        kept = kept[np.unique(key, return_index=True)[1]]
+    sides = sides.at(kept)
+    p, x, used, times, transfer, seconds = (
+        a[kept] for a in (p, x, used, times, transfer, seconds)
     )
-    load = demand / (x * rate)
-    ttft = prefill_wait(load, seconds, x * times) + seconds + transfer + decode.tpot[d] + outside
-    ranks = np.array([float(v.parallel.dp) for v in decode.variants])[decode.variant[d]]
-    batch = decode.batch[d] * ranks
-    same = np.ones(len(d))
+    load = sides.demand / (x * prefill.rate[p])
+    ttft = prefill_wait(load, seconds, x * times) + seconds + transfer + sides.tpot + outside
+    ranks = np.array([float(v.parallel.dp) for v in prefill.variants])[prefill.variant[p]]
     return Candidates(
-        variant=decode.variant[d],
-        workers=count * times,
-        batch=batch,
-        token_budget=np.array(
-            [float(v.platform.token_budget(v.parallel.dp)) for v in decode.variants]
-        )[decode.variant[d]],
-        prefill_variant=np.full(len(d), prefill.variant[p]),
+        variant=sides.variant,
+        workers=sides.count * times,
+        batch=sides.batch,
+        token_budget=sides.token_budget,
+        prefill_variant=prefill.variant[p],
         prefill_workers=x * times,
-        prefill_batch=same * prefill.batch[p] * source.parallel.dp,
-        prefill_token_budget=same * prefill.token_budget[p],
+        prefill_batch=prefill.batch[p] * ranks,
+        prefill_token_budget=prefill.token_budget[p],
         gpus=used * times,
-        concurrency=np.round((batch * count + demand * ttft) * times),
+        concurrency=np.round((sides.batch * sides.count + sides.demand * ttft) * times),
         ttft=ttft,
-        tpot=decode.tpot[d],
-        request_rate=demand * times,
+        tpot=sides.tpot,
+        request_rate=sides.demand * times,
         transfer=transfer,
         load=load,
     )
-
-
-def _moved(source: Variant, decode: Decode) -> Array:
-    """KV bytes of one prompt over the busiest link, by decode variant."""
-    return np.array([max(source.kv_bytes, v.kv_bytes) for v in decode.variants])
-
-
-def _near(source: Variant, decode: Decode, gpus: int) -> NDArray[np.bool_]:
-    """Whether prefill and decode share an NVLink domain, by decode variant."""
-    system = source.platform.system
-    inside = gpus <= system.nvlink_domain
-    return np.array([v.platform.system.name == system.name and inside for v in decode.variants])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,9 +16,9 @@ from aiconf.model.spec import ModelSpec
 from aiconf.parallel import Parallel
 from aiconf.search.candidates import Array, Candidates
 from aiconf.search.combine import replicate
-from aiconf.search.request import Request
+from aiconf.search.request import Request, require_kv_dtype
 from aiconf.search.search import Found, Side
-from aiconf.search.workers import Aggregated, Variant, variant_of
+from aiconf.search.workers import Aggregated, Variant, most_sequences, variant_of
 from aiconf.serving.aggregated import aggregated
 from aiconf.serving.disaggregated import MAX_UTILISATION, prefill_wait, transfer_seconds
 from aiconf.serving.prompt import PromptTime, in_flight
@@ -44,6 +45,7 @@ class Setting:
     def __post_init__(self) -> None:
         for name in ("concurrency", "workers", "prefill_workers", "prefill_batch"):
             require_whole(name, getattr(self, name), 1)
+        require_kv_dtype(self.kv_dtype)
         if self.token_budget is not None:
             require_whole("token_budget", self.token_budget, 1)
 
@@ -91,13 +93,13 @@ def _room(setting: Setting, variant: Variant, budget: int) -> float:
     """Sequences of the whole worker that its KV cache holds."""
     work, platform = setting.workload, variant.platform
     gpu = platform.system.gpu
-    room = platform.capacity(
-        variant.spec, variant.parallel, token_budget=budget,
-        max_sequences=platform.traits.max_sequences(gpu.memory_bytes, gpu.sm),
-        kv_dtype=variant.kv_dtype,
-    )  # fmt: skip
-    most = room.sequences(work.isl, work.osl) * variant.parallel.dp
+    most = most_sequences(variant, budget, work) * variant.parallel.dp
     if most < 1:
+        room = platform.capacity(
+            variant.spec, variant.parallel, token_budget=budget,
+            max_sequences=platform.traits.max_sequences(gpu.memory_bytes, gpu.sm),
+            kv_dtype=variant.kv_dtype,
+        )  # fmt: skip
         need = room.total - room.kv + float(room.sequence_bytes(work.isl + work.osl))
         raise UserError(
             f"{variant.spec.name} does not fit on {variant.parallel} of "
@@ -148,10 +150,12 @@ def _disaggregated(setting: Setting) -> tuple[Request, Found]:
     held = min(float(setting.concurrency), _room(setting, after, _budget(setting, after)))
     rate, tpot, inside = _matched(decode, work, held, setting.workers, supply * MAX_UTILISATION)
     load = rate / supply
-    near = np.array([after.platform.system.name == before.platform.system.name
-                     and gpus <= before.platform.system.nvlink_domain])  # fmt: skip
+    systems = before.platform.system, after.platform.system
+    # Workers that belong together are placed together where a domain holds them.
+    unit = gpus // math.gcd(setting.prefill_workers, setting.workers)
+    near = systems[0].name == systems[1].name and unit <= systems[0].nvlink_domain
     moved = np.array([max(before.kv_bytes, after.kv_bytes)])
-    transfer = transfer_seconds(before.platform.system, moved, near)
+    transfer = transfer_seconds(*systems, moved, near=near)
     wait = prefill_wait(load, float(seconds[0]), np.array([float(setting.prefill_workers)]))
     outside = before.platform.traits.host.seconds_per_request
     ttft = wait + seconds + transfer + tpot + outside

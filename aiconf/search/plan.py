@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from aiconf.perf.exchange import measured_kernels
 from aiconf.search.request import Request
@@ -34,6 +35,9 @@ def plan(request: Request, found: Found) -> Plan:
             _worker("prefill", count, before, ahead, budget, length, work),
             _worker("decode", found.value("workers"), variant, batch, after, length, work),
         )
+    # Cache blocks are handed over as they are, so both sides use the larger size.
+    block = max(worker.kv_block_size for worker in workers)
+    workers = tuple(replace(worker, kv_block_size=block) for worker in workers)
     return Plan(
         model=variant.spec,
         backend=found.side.backend,

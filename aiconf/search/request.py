@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from aiconf.engine.engine import Platform
-from aiconf.errors import UserError
+from aiconf.errors import UserError, unknown
 from aiconf.model.spec import ModelSpec
 from aiconf.workload import Sla, Workload, require_whole
 
@@ -36,6 +36,10 @@ class Request:
 
     def __post_init__(self) -> None:
         require_whole("total GPUs", self.gpus, 1)
+        require_kv_dtype(self.kv_dtype)
+        for name, known in (("mode", get_args(Mode)), ("objective", get_args(Objective))):
+            if getattr(self, name) not in known:
+                raise unknown(name, str(getattr(self, name)), known)
         elsewhere = any(
             a.system.name != b.system.name
             for a, b in zip(self.platforms, self.decode_platforms, strict=True)
@@ -53,6 +57,12 @@ class Request:
                 f"isl {self.workload.isl} + osl {self.workload.osl} = {need} tokens exceed the "
                 f"{longest} that {self.specs[0].name} can hold; shorten one by {need - longest}"
             )
+
+
+def require_kv_dtype(kv_dtype: str | None) -> None:
+    """Refuse a KV cache type that no engine has, by a ``UserError``."""
+    if kv_dtype not in (None, "bf16", "fp8"):
+        raise unknown("kv_dtype", str(kv_dtype), ["bf16", "fp8"])
 
 
 def native(spec: ModelSpec, platform: Platform) -> bool:

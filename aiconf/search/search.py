@@ -125,7 +125,7 @@ def _disaggregated(request: Request, platform: Platform, decoding: Platform) -> 
         prefill = prefill_workers(platform, [spec], gpus - 1, work, request.kv_dtype)
         decode = decode_workers(decoding, [spec], gpus - 1, work, request.kv_dtype)
         if len(prefill.rate) and len(decode.rate):
-            pairs = pair(prefill, decode, gpus, work, request.sla)
+            pairs = pair(prefill, decode, gpus, request.sla)
             backend = platform.traits.name
             sides.append(Side("disagg", backend, pairs, decode.variants, prefill.variants))
     return sides

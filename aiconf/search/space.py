@@ -35,6 +35,13 @@ def _group_sizes(platform: Platform, most: int) -> Iterator[int]:
     yield from sorted(size for size in sizes if size <= min(most, _LARGEST_STAGE))
 
 
+def _runs(platform: Platform, spec: ModelSpec, parallel: Parallel) -> bool:
+    """Whether the engine can run the layout and be deployed so."""
+    traits = platform.traits
+    allowed = traits.allows(parallel, moe=spec.is_moe) is None
+    return allowed and traits.spreads(parallel, platform.system.gpus_per_node)
+
+
 def layouts(platform: Platform, spec: ModelSpec, gpus: int) -> list[Parallel]:
     """Every legal layout of one worker on at most ``gpus`` GPUs, smallest first.
 
@@ -53,7 +60,7 @@ def layouts(platform: Platform, spec: ModelSpec, gpus: int) -> list[Parallel]:
                     continue
                 for ep in _divisors(stage) if spec.is_moe else [1]:
                     parallel = Parallel(tp, pp, dp, ep)
-                    if platform.traits.allows(parallel, moe=spec.is_moe):
+                    if not _runs(platform, spec, parallel):
                         continue
                     if layout_problem(spec, parallel) is None:
                         found.append(parallel)

@@ -19,6 +19,9 @@ from aiconf.workload import Workload
 
 Array = NDArray[np.float64]
 
+# Sequences of a decode rank at most: no measured table of attention or MoE goes further.
+_MOST_DECODES = 4096.0
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -130,21 +133,40 @@ def _operating(variant: Variant, workload: Workload) -> tuple[Array, Array] | No
     per_rank = variant.parallel.dp
     found_c, found_b = [], []
     for budget in token_budgets(variant.platform, variant.parallel.dp):
-        room = variant.platform.capacity(
-            variant.spec, variant.parallel, token_budget=budget,
-            max_sequences=variant.platform.traits.max_sequences(
-                variant.platform.system.gpu.memory_bytes, variant.platform.system.gpu.sm
-            ),
-            kv_dtype=variant.kv_dtype,
-        )  # fmt: skip
         # One rank's cache is shared by the micro-batches of its pipeline.
-        most = room.sequences(workload.isl, workload.osl)
-        most = min(most, budget * variant.parallel.pp)
+        most = min(most_sequences(variant, budget, workload), budget * variant.parallel.pp)
         rank = concurrencies(most)
         found_c.append(rank * per_rank)
         found_b.append(np.full(len(rank), float(budget)))
     concurrency = np.concatenate(found_c)
     return (concurrency, np.concatenate(found_b)) if len(concurrency) else None
+
+
+def most_sequences(variant: Variant, budget: int, workload: Workload) -> float:
+    """Sequences of one attention rank that fit beside what the engine keeps for that many.
+
+    Samplers and CUDA graphs grow with the engine's limit of sequences, which a deployment sets
+    to its batch: above the default limit, memory is divided anew. ``held`` falls slowly with
+    the limit, so each second value of the iteration is too low, and closer than the last.
+    """
+    platform, gpu = variant.platform, variant.platform.system.gpu
+
+    def held(limit: int) -> float:
+        room = platform.capacity(
+            variant.spec, variant.parallel, token_budget=budget, max_sequences=limit,
+            kv_dtype=variant.kv_dtype,
+        )  # fmt: skip
+        return room.sequences(workload.isl, workload.osl)
+
+    low = platform.traits.max_sequences(gpu.memory_bytes, gpu.sm)
+    most = held(low)
+    if most <= low:
+        return most
+    for _ in range(3):
+        before, most = most, held(max(int(most), 1))
+        if 0.99 * before <= most <= before:
+            break
+    return most
 
 
 def _misfit(variant: Variant, workload: Workload) -> Misfit:
@@ -216,14 +238,8 @@ def decode_workers(
     for spec in specs:
         for parallel in layouts(platform, spec, gpus):
             variant = variant_of(platform, spec, parallel, kv, workload.isl)
-            budget = token_budgets(platform, parallel.dp)[0]
-            traits, gpu = platform.traits, platform.system.gpu
-            room = platform.capacity(
-                spec, parallel, token_budget=budget,
-                max_sequences=traits.max_sequences(gpu.memory_bytes, gpu.sm),
-                kv_dtype=variant.kv_dtype,
-            )  # fmt: skip
-            batch = concurrencies(min(room.sequences(workload.isl, workload.osl), 4096.0))
+            budget = platform.token_budget(parallel.dp)
+            batch = concurrencies(min(most_sequences(variant, budget, workload), _MOST_DECODES))
             if not len(batch):
                 continue
             step = platform.step(spec, parallel, variant.kv_dtype)

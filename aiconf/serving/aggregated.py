@@ -103,18 +103,17 @@ def _mixed(
     sequences = np.maximum(tokens / prompt, 1.0)
     past = workload.prefix + np.maximum(prompt - room, 0.0) / 2.0
     beside = np.maximum(decoding, 1.0) if decodes else decoding
-    with_prompt = step.seconds(
-        Batch.of(
-            prefill_tokens=tokens,
-            prefill_sequences=sequences,
-            prefill_past=past,
-            prefill_ranks=np.maximum(every / tokens, 1.0),
-            # the request that is in prefill is not decoding beside itself
-            decode=np.minimum(decoding, np.maximum(lane - sequences, 0.0)),
-            context=workload.mean_context,
-        )
+    prompts = Batch.of(
+        prefill_tokens=tokens,
+        prefill_sequences=sequences,
+        prefill_past=past,
+        prefill_ranks=np.maximum(every / tokens, 1.0),
+        # the request that is in prefill is not decoding beside itself
+        decode=np.minimum(decoding, np.maximum(lane - sequences, 0.0)),
+        context=workload.mean_context,
     )
-    only_decode = step.seconds(Batch.of(decode=beside, context=workload.mean_context))
+    decodings = Batch.of(decode=beside, context=workload.mean_context)
+    with_prompt, only_decode = np.split(step.seconds(Batch.joined(prompts, decodings)), 2)
     # A decoding sequence never shares its own prompt's iterations: with one request in flight
     # no token is delayed by a prompt.
     delayed = anywhere * np.maximum(1.0 - 1.0 / np.maximum(concurrency, 1.0), 0.0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from aiconf.serving.point import Array
 from aiconf.system.spec import System
@@ -13,7 +12,7 @@ from aiconf.system.spec import System
 MAX_UTILISATION = 0.95
 
 
-def prefill_wait(load: Array, seconds: float, workers: Array) -> Array:
+def prefill_wait(load: Array, seconds: Array | float, workers: Array) -> Array:
     """Mean wait before prefill, in seconds.
 
     Kingman's formula with deterministic service and Poisson arrivals dealt round-robin to
@@ -23,7 +22,9 @@ def prefill_wait(load: Array, seconds: float, workers: Array) -> Array:
     return load / (1.0 - load) * seconds / (2.0 * workers)
 
 
-def prefill_workers_needed(demand: Array, rate: float, seconds: float, slack: Array) -> Array:
+def prefill_workers_needed(
+    demand: Array, rate: Array | float, seconds: Array | float, slack: Array
+) -> Array:
     """Fewest prefill workers for ``demand`` requests/s with a mean wait of at most ``slack``.
 
     From ``prefill_wait`` <= slack with load = demand / (x rate):
@@ -37,14 +38,14 @@ def prefill_workers_needed(demand: Array, rate: float, seconds: float, slack: Ar
     return np.maximum(np.ceil(needed - 1e-9), 1.0)
 
 
-def transfer_seconds(system: System, moved: Array, near: NDArray[np.bool_]) -> Array:
+def transfer_seconds(before: System, after: System, moved: Array, *, near: bool) -> Array:
     """Time to push one prompt's KV cache from the prefill to the decode GPUs.
 
     moved: bytes over the busiest GPU's link; every GPU of a worker sends its shard at once.
-    near: both sides share one NVLink domain; else each GPU has its own network adapter.
+    near: both sides share one NVLink domain; else each GPU has its own network adapter, and the
+    slower side sets the pace.
     """
-    return np.where(
-        near,
-        moved / system.nvlink_bandwidth + system.nvlink_latency,
-        moved / system.network_bandwidth + system.network_latency,
-    )
+    if near:
+        return moved / before.nvlink_bandwidth + before.nvlink_latency
+    rate = min(before.network_bandwidth, after.network_bandwidth)
+    return moved / rate + max(before.network_latency, after.network_latency)

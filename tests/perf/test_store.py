@@ -170,6 +170,22 @@ def test_a_users_table_must_be_known_and_complete(tmp_path):
         PerfDb.open(tmp_path).read("h200_sxm", "vllm", "gemm")
 
 
+@pytest.mark.parametrize("seconds", [-1.0, float("inf")])
+def test_a_users_time_that_is_none(tmp_path, seconds):
+    rows = gemm(("bf16", 1, 1, "x", 1, seconds))
+    path = tmp_path / "h200_sxm/vllm/gemm.parquet"
+    path.parent.mkdir(parents=True)
+    rows.to_parquet(path)
+    with pytest.raises(UserError, match="it holds a time that is negative"):
+        PerfDb.open(tmp_path).read("h200_sxm", "vllm", "gemm")
+
+
+def test_embedded_tables_without_a_manifest_are_refused(monkeypatch, tmp_path):
+    monkeypatch.setattr("aiconf.perf.store.data_dir", lambda _name: tmp_path)
+    with pytest.raises(UserError, match="lost its manifest"):
+        PerfDb.open()
+
+
 def test_a_users_file_that_is_no_parquet(tmp_path):
     path = tmp_path / "h200_sxm/vllm/gemm.parquet"
     path.parent.mkdir(parents=True)

@@ -14,14 +14,16 @@ def best_rate(request):
     specs = list(request.specs)
     prefill = prefill_workers(platform, specs, gpus - 1, work, request.kv_dtype)
     decode = decode_workers(platform, specs, gpus - 1, work, request.kv_dtype)
-    near = np.full(len(decode.rate), gpus <= platform.system.nvlink_domain)
+    near = gpus <= platform.system.nvlink_domain
     outside = platform.traits.host.seconds_per_request
     weights = np.array([v.spec.checkpoint for v in decode.variants])[decode.variant]
     held = np.array([v.kv_bytes for v in decode.variants])[decode.variant]
     best = 0.0
     for p in range(len(prefill.rate)):
         source = prefill.variants[prefill.variant[p]]
-        transfer = transfer_seconds(platform.system, np.maximum(source.kv_bytes, held), near)
+        transfer = transfer_seconds(
+            platform.system, platform.system, np.maximum(source.kv_bytes, held), near=near
+        )
         for x in range(1, int(gpus // prefill.gpus[p]) + 1):
             left = gpus - x * prefill.gpus[p]
             for y in range(1, int(left // decode.gpus.min()) + 1):

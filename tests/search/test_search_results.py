@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from aiconf.api import estimate, search
+from aiconf.deploy.dgd import build
 from aiconf.errors import UserError
 from aiconf.search.candidates import pareto
 from aiconf.search.explain import explain, origins
@@ -277,3 +278,47 @@ def test_a_pipelined_prefill_worker_may_hold_prompts_in_every_stage():
     for found in staged:
         (worker,) = (w for w in plan(result.request, found).workers if w.role == "prefill")
         assert worker.max_sequences == found.value("prefill_batch") * worker.parallel.pp
+
+
+@pytest.mark.parametrize(
+    ("task", "backend"),
+    [
+        (("gpt-oss-120b", "h100_sxm", 24, 200, 200, None, None), "vllm"),
+        (("DeepSeek-R1", "h200_sxm", 32, 4000, 500, None, None), "sglang"),
+        (("DeepSeek-R1", "gb200", 64, 4000, 500, None, None), "vllm"),
+    ],
+)
+def test_what_is_deployed_fits_and_can_be_written(task, backend):
+    result = search(*task, backend=backend)
+    for found in [one for ranked in result.outcome.top.values() for one in ranked]:
+        planned = plan(result.request, found)
+        assert build(planned)
+        variants = [v for v in (found.prefill_variant, found.variant) if v]
+        for worker, variant in zip(planned.workers, variants, strict=True):
+            if worker.role == "prefill":
+                continue
+            per_rank = -(-worker.max_sequences // worker.parallel.dp)
+            room = variant.platform.capacity(
+                variant.spec, variant.parallel, token_budget=worker.token_budget,
+                max_sequences=per_rank, kv_dtype=variant.kv_dtype,
+            )  # fmt: skip
+            assert room.sequences(task[3], task[4]) >= per_rank * 0.999
+
+
+def test_more_domains_are_never_worse_where_the_transfer_decides():
+    task = {"isl": 4000, "osl": 300, "ttft": 35.36, "tpot": None, "mode": "disagg"}
+    rates = [
+        search("Qwen3-0.6B", "h200_sxm", gpus, **task).best["output_tok_per_s_per_gpu"]
+        for gpus in (8, 16, 32)
+    ]
+    assert rates[1] >= rates[0] * (1 - 1e-9)
+    assert rates[2] >= rates[1] * (1 - 1e-9)
+
+
+def test_two_systems_share_one_block_size():
+    result = search(
+        "DeepSeek-R1", "h200_sxm", 32, 4000, 500, 2000, 50, backend="vllm", decode_system="gb200"
+    )
+    planned = plan(result.request, result.outcome.best)
+    assert len({worker.kv_block_size for worker in planned.workers}) == 1
+    assert build(planned)

@@ -50,7 +50,7 @@ def test_needed_workers_are_enough_and_the_fewest(demand, rate, seconds, slack):
 
 def test_a_transfer_over_the_network_is_slower_than_over_nvlink():
     moved = np.array([1e6, 1e9, 1e11])
-    near = transfer_seconds(H200, moved, np.full(3, True))
-    far = transfer_seconds(H200, moved, np.full(3, False))
+    near = transfer_seconds(H200, H200, moved, near=True)
+    far = transfer_seconds(H200, H200, moved, near=False)
     assert (far > near).all()
     assert far[1] == pytest.approx(1e9 / H200.network_bandwidth + H200.network_latency)
