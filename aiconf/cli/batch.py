@@ -45,6 +45,13 @@ def run(source: Path, out: Path | None, options: dict[str, Any], *, force: bool)
     if out is not None and out.exists() and not force:
         raise UserError(f"{out} exists: name another file, or use --force to replace it")
     fields, rows = _read(source)
+    given = {_option(field) for field in fields} | {n for n, v in options.items() if v is not None}
+    missing = [name for name in _NEEDED if name not in given]
+    if missing:
+        raise UserError(
+            f"{source} has no column {', '.join(missing)}, and no option gives it: its columns "
+            f"are {', '.join(fields)} (separated by commas)"
+        )
     _warn_of_others(fields, options)
     names = {name: f"predicted_{name}" if name in fields else name for name in _ADDED + _VERDICT}
     done = [_predicted(row, options) for row in rows]

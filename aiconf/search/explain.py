@@ -57,15 +57,19 @@ def _aggregated(request: Request, found: Found) -> list[Iteration]:
     point = aggregated(step, work, np.array([found.value("batch")]), np.array([budget]))
     decoding, tokens = float(point.decoding[0]), float(point.prompt_tokens[0])
     mixed = float(point.mixed[0])
-    beside = decoding if step.traits.scheduler.policy == "mixed" else 0.0
+    prompts = max(tokens / work.new_tokens, 1.0)
+    lane = found.value("batch") / (variant.parallel.dp * variant.parallel.pp)
+    together = step.traits.scheduler.policy == "mixed"
+    beside = min(decoding, max(lane - prompts, 0.0)) if together else 0.0
     with_prompt = Batch.of(
         prefill_tokens=tokens,
-        prefill_sequences=max(tokens / work.new_tokens, 1.0),
-        prefill_past=work.prefix,
+        prefill_sequences=prompts,
+        prefill_past=float(point.prompt_past[0]),
+        prefill_ranks=float(point.prompt_ranks[0]),
         decode=beside,
         context=work.mean_context,
     )
-    name = "prefill" if not beside else "prefill + decode"
+    name = "prefill + decode" if together and work.osl > 1 else "prefill"
     found_iterations = [_iteration(name, mixed, step.time(with_prompt))]
     if work.osl > 1:
         alone = Batch.of(decode=max(decoding, 1.0), context=work.mean_context)

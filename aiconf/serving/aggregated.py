@@ -127,7 +127,10 @@ def _mixed(
     if not decodes:
         tpot = np.full_like(tpot, np.nan)
     load = arrivals * (prompt + decodes) / budget
-    return Points(concurrency, budget, ttft, tpot, rate, decoding, anywhere, tokens, load)
+    return Points(
+        concurrency, budget, ttft, tpot, rate, decoding, anywhere,
+        tokens, prompts.prefill_ranks, past, load,
+    )  # fmt: skip
 
 
 def _prefill_first(
@@ -165,4 +168,8 @@ def _prefill_first(
     rate = lane / (decodes * np.nan_to_num(tpot) + ttft) * _lanes(step)
     busy = some * prefill / cycle
     tokens = np.minimum(batch * workload.new_tokens, budget)
-    return Points(concurrency, budget, ttft, tpot, rate, decoding, some, tokens, busy)
+    own = np.ceil(workload.new_tokens / budget)
+    past = workload.prefix + (own - 1.0) / 2.0 * np.minimum(workload.new_tokens, budget)
+    return Points(
+        concurrency, budget, ttft, tpot, rate, decoding, some, tokens, ranks, past, busy
+    )

@@ -18,6 +18,7 @@ class Points:
     when a request has one output token). request_rate: requests/s of the worker.
     decoding: sequences in decode per attention rank. mixed: share of iterations that carry
     prompt tokens. prompt_tokens: prompt tokens of such an iteration on the busiest rank.
+    prompt_ranks: attention ranks that have any. prompt_past: mean tokens before those tokens.
     busy: share of the token budget (or of time, when prompts go first) that is used.
     """
 
@@ -29,6 +30,8 @@ class Points:
     decoding: Array
     mixed: Array
     prompt_tokens: Array
+    prompt_ranks: Array
+    prompt_past: Array
     busy: Array
 
     def __len__(self) -> int:
