@@ -88,8 +88,12 @@ class AttentionTimer:
                 time = decode_seconds(tables, heads, rows, batch.context)
                 yield heads, "decode", None, np.where(decode, time * count, 0.0)
             if prefill.any():
-                time = prefill_seconds(tables, heads, sequences, chunk, batch.prefill_past)
-                yield heads, "prefill", None, np.where(prefill, time * count, 0.0)
+                own = np.flatnonzero(prefill)
+                time = np.zeros(len(batch))
+                time[own] = count * prefill_seconds(
+                    tables, heads, sequences[own], chunk[own], batch.prefill_past[own]
+                )
+                yield heads, "prefill", None, time
         for (latent, block), project in zip(self._mla, self._project, strict=True):
             if decode.any():
                 time = mla_decode_seconds(tables, latent, rows, batch.context)

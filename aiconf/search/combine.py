@@ -105,6 +105,9 @@ class _Decoding:
 # sixty-fourth of the prefill side, and listing them all would grow without bound.
 _MOST_WORKERS = 64
 
+# Greatest common divisors; gcd(x, y) = gcd(x mod y, y), and y is never more.
+_GCD = np.gcd.outer(np.arange(_MOST_WORKERS + 1), np.arange(_MOST_WORKERS + 1))
+
 # Pairs that are worked on together: arrays long enough to be fast, and small in memory.
 _AT_ONCE = 10_000
 
@@ -178,7 +181,7 @@ def _beside(
     x = prefill_workers_needed(sides.demand, rate, seconds, slack - transfer)
     if gpus > domain:
         # Workers that belong together are placed together where a domain holds them.
-        unit = np.gcd(x.astype(np.int64), sides.count.astype(np.int64))
+        unit = _GCD[np.mod(x, sides.count).astype(np.intp), sides.count.astype(np.intp)]
         near = x * size + sides.gpus <= domain * unit
         far = np.flatnonzero(~near)
         transfer[far] = transfer_seconds(before, after, moved[far], near=False)

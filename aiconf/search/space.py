@@ -75,14 +75,17 @@ def prompt_counts(most: int) -> Array:
     return counts
 
 
+# All up to 64, then 24 per octave.
+_BATCHES: Array = np.unique(
+    np.concatenate([np.arange(1.0, 65.0), np.round(2.0 ** np.arange(6.0, 24.0, 1 / 24))])
+)
+
+
 def concurrencies(most: float) -> Array:
-    """Requests in flight per attention rank that are tried: all up to 64, then 24 per octave."""
-    if most < 1:
-        return np.zeros(0)
-    dense = np.arange(1.0, 65.0)
-    sparse = np.round(2.0 ** np.arange(6.0, np.log2(max(most, 64.0)) + 1 / 24, 1 / 24))
-    every = np.unique(np.concatenate([dense, sparse, [np.floor(most)]]))
-    return every[every <= most]
+    """Requests in flight per attention rank that are tried, the whole of ``most`` among them."""
+    last = float(np.floor(most))
+    below = _BATCHES[: int(np.searchsorted(_BATCHES, last))]
+    return np.append(below, last) if last >= 1 else np.zeros(0)
 
 
 def token_budgets(platform: Platform, dp: int = 1) -> list[int]:
