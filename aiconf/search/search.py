@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -205,9 +205,10 @@ def _ranked(request: Request, side: Side, over: Array, keep: int, met: bool) -> 
 
 
 def _worth(request: Request, found: Found, met: bool) -> float:
-    if met:
-        return float(scores(request, found.side)[found.place])
-    return -float(excess(request, found.side.candidates)[found.place])
+    side, place = found.side, np.array([found.place])
+    alone = replace(side, candidates=side.candidates.take(place))
+    worth = scores(request, alone) if met else -excess(request, alone.candidates)
+    return float(worth[0])
 
 
 def frontier(request: Request, side: Side) -> Index:
