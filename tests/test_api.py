@@ -142,3 +142,8 @@ def test_bad_input_of_an_estimate_is_one_line(options, expected):
 def test_an_unknown_attribute_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'serch'"):
         _ = aiconf.serch
+
+
+def test_an_estimate_refuses_an_unknown_kv_type():
+    said = message(estimate, "QWEN3_32B", "h200_sxm", "tp2", kv_dtype="FP4")
+    assert "unknown kv_dtype 'FP4'" in said

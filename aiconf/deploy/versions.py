@@ -10,7 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from aiconf.errors import UserError, unknown
-from aiconf.resources import data_dir
+from aiconf.resources import data_dir, read_yaml
 
 Api = Literal["v1alpha1", "v1beta1"]
 
@@ -42,10 +42,7 @@ class Runtime:
 
 @cache
 def _matrix(path: Path) -> _Matrix:
-    import yaml
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return _Matrix.model_validate(yaml.load(path.read_text(encoding="utf-8"), Loader=loader))
+    return _Matrix.model_validate(read_yaml(path))
 
 
 def runtime(backend: str, dynamo: str | None = None) -> Runtime:

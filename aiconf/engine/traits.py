@@ -30,7 +30,7 @@ from aiconf.engine.trait_schema import (
 )
 from aiconf.errors import unknown
 from aiconf.parallel import Parallel, pod_gpus
-from aiconf.resources import data_dir
+from aiconf.resources import data_dir, read_yaml
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -318,11 +318,7 @@ def load_traits(backend: str) -> Traits:
 
 @cache
 def _load(name: str) -> Traits:
-    import yaml
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    with _files()[name].open(encoding="utf-8") as file:
-        return _adapter().validate_python(yaml.load(file, Loader=loader))
+    return _adapter().validate_python(read_yaml(_files()[name]))
 
 
 @cache

@@ -15,6 +15,7 @@ from aiconf.model.spec import (
     MoeFfn,
     Quantization,
 )
+from aiconf.resources import read_yaml
 
 
 @cache
@@ -60,9 +61,8 @@ def family_file(path: Path) -> dict[str, Any]:
 
     from aiconf.model.embedded_schema import FamilyFile
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        raw = yaml.load(path.read_text("utf-8"), Loader=loader)
+        raw = read_yaml(path)
         return FamilyFile.model_validate(raw).model_dump()
     except yaml.YAMLError as problem:
         raise UserError(f"{path.name}: not YAML: {' '.join(str(problem).split())}") from None

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from aiconf.resources import read_yaml
 from aiconf.runs.cells import Cells, precision_of
 from aiconf.runs.measured import Traffic
 
@@ -69,14 +70,10 @@ class Rule:
 
 @cache
 def _rules() -> Sequence[Rule]:
-    import yaml
     from pydantic import TypeAdapter
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    with Path(__file__).with_name("inferencex.yaml").open(encoding="utf-8") as file:
-        rules: tuple[Rule, ...] = TypeAdapter(tuple[Rule, ...]).validate_python(
-            yaml.load(file, Loader=loader)["rules"]
-        )
+    found = read_yaml(Path(__file__).with_name("inferencex.yaml"))["rules"]
+    rules: tuple[Rule, ...] = TypeAdapter(tuple[Rule, ...]).validate_python(found)
     return rules
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aiconf.errors import UserError, unknown
-from aiconf.resources import data_dir
+from aiconf.resources import data_dir, read_yaml
 from aiconf.system.spec import Gpu, System
 
 
@@ -58,9 +58,8 @@ def read_system(path: Path) -> System:
 
     from aiconf.system.schema import SystemFile
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        figures = SystemFile.model_validate(yaml.load(path.read_text("utf-8"), Loader=loader))
+        figures = SystemFile.model_validate(read_yaml(path))
     except yaml.YAMLError as problem:
         raise UserError(f"{path.name}: not YAML: {' '.join(str(problem).split())}") from None
     except ValidationError as problem:

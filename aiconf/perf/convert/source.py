@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aiconf.errors import UserError, unknown
+from aiconf.resources import read_yaml
 
 PACKAGE = "aiconfigurator-core"
 MODULE = "aiconfigurator_core"
@@ -125,11 +126,8 @@ def choose_versions(files: Sequence[SourceFile]) -> list[SourceFile]:
 
 def gpus_per_node(package: Package, system: str) -> int:
     """GPUs of one node of ``system``, as the package states it beside its tables."""
-    import yaml
-
     path = package.root / "systems" / f"{system}.yaml"
     if not path.is_file():
         raise UserError(f"{PACKAGE} has no {path.name}: GPUs per node of {system} are unknown")
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    figures = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
+    figures = read_yaml(path)
     return int(figures["node"]["num_gpus_per_node"])
