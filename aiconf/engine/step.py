@@ -67,8 +67,12 @@ class StepModel:
         self._sampled = Curves()  # of the sequences that sample a token
         stage = operators(spec, parallel)
         self._attention = AttentionTimer(tables, stage, kv_dtype)
+        launched = [0, 0]  # operators of a pass: all, and those that no graph holds
         for operator in stage:
             self._add(operator)
+            if not self._fused(operator):
+                launched[0] += operator.count
+                launched[1] += operator.count * isinstance(operator, (GqaAttention, MlaAttention))
         self._all = (self._rank, self._group, self._sampled)
         for curves in self._all:
             curves.close()
@@ -76,7 +80,14 @@ class StepModel:
         gpu = tables.system.gpu
         most = traits.max_sequences(gpu.memory_bytes, gpu.sm)
         largest = traits.largest_graph(gpu.memory_bytes, gpu.sm, parallel.stage_gpus)
-        self._graph_sizes = np.array(traits.graph_sizes(most, largest), dtype=np.float64)
+        sizes = traits.graph_sizes(most, largest)
+        self._graph_sizes = np.array(sizes, dtype=np.float64)
+        self._prompt_graph = traits.prefill_graph_tokens(
+            sizes, traits.token_budget(gpu.memory_bytes, gpu.sm, parallel.dp), parallel,
+            mla=any(isinstance(one, MlaAttention) for one in stage), disaggregated=False,
+        )  # fmt: skip
+        each = traits.host.seconds_per_operator
+        self._launch = (launched[0] * each, launched[1] * each)
 
     def seconds(self, batch: Batch) -> Array:
         """Seconds of each iteration of ``batch``: every rank, all layers, one pass."""
@@ -84,7 +95,7 @@ class StepModel:
         total = self._attention.seconds(batch)
         for curves, tokens in zip(self._all, (rank, group, sampled), strict=True):
             total += curves.total_at(tokens)
-        return total + self._host(sampled, total)
+        return total + self._host(batch, sampled, total)
 
     @property
     def graph_sizes(self) -> Array:
@@ -114,7 +125,7 @@ class StepModel:
         total = self._rank.at(rank) + self._group.at(group) + self._sampled.at(sampled)
         self._attention.add(total[PART["attention"]], batch)
         gpu = total.sum(axis=(0, 1))
-        total[PART["overhead"], Origin.INTERPOLATED] += self._host(sampled, gpu)
+        total[PART["overhead"], Origin.INTERPOLATED] += self._host(batch, sampled, gpu)
         return StepTime(total.sum(axis=(0, 1)), total.sum(axis=1), total.sum(axis=0))
 
     def _tokens(self, batch: Batch) -> tuple[Array, Array, Array]:
@@ -141,12 +152,22 @@ class StepModel:
         padded = sizes[np.minimum(place, len(sizes) - 1)]
         return np.where((sequences > 0) & (place < len(sizes)), padded, sequences)
 
-    def _host(self, running: Array, gpu: Array) -> Array:
+    def launch_seconds(self, prompt_tokens: Array) -> Array:
+        """Seconds that the host takes to launch an iteration with ``prompt_tokens``.
+
+        Such an iteration runs outside CUDA graphs, or in a graph without its attention.
+        """
+        whole, attention = self._launch
+        inside = np.where(prompt_tokens <= self._prompt_graph, attention, whole)
+        return np.where(prompt_tokens > 0, inside, 0.0)
+
+    def _host(self, batch: Batch, running: Array, gpu: Array) -> Array:
         """Host time that the GPU waits for: all of it, or what exceeds the GPU's own time."""
         host = self.traits.host
         busy = host.seconds_per_iteration + host.seconds_per_sequence * running
         hidden = gpu if self.traits.asynchronous(self.parallel) else 0.0
-        return np.where(running > 0, np.maximum(busy - hidden, 0.0), 0.0)
+        late = np.where(running > 0, np.maximum(busy - hidden, 0.0), 0.0)
+        return np.maximum(late, self.launch_seconds(batch.prefill_tokens) - gpu)
 
     def _add(self, operator: Operator) -> None:
         """Sum one operator's curve over its layers."""

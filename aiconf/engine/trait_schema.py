@@ -243,11 +243,17 @@ Small = Literal[
 class Host:
     """CPU time of the engine loop: per iteration, per running sequence; 0 where unknown.
 
+    seconds_per_operator: launching one operator of a model outside a CUDA graph.
     seconds_per_request: from the client to the engine's queue and back with the first token
-    (HTTP, tokenisation, messages between processes); it delays a request but occupies nothing.
+    (HTTP, messages between processes); it delays a request but occupies nothing.
+    intake_per_request, intake_per_token: work of the server's event loop on each request and
+    each prompt token (tokenisation); one request at a time.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
     seconds_per_iteration: float
     seconds_per_sequence: float
+    seconds_per_operator: float
     seconds_per_request: float
+    intake_per_request: float
+    intake_per_token: float

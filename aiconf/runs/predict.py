@@ -18,6 +18,7 @@ from aiconf.runs.measured import Deployment, Traffic
 from aiconf.runs.names import model_of, replicated
 from aiconf.simulate.disaggregated import DecodeSide, DisaggregatedReplay, PrefillSide
 from aiconf.simulate.engine import EngineReplay, Limits
+from aiconf.simulate.intake import IntakeCost
 from aiconf.simulate.requests import Array, Ints, Load, Replay, uniform_lengths
 from aiconf.simulate.timer import IterationTimer
 
@@ -189,10 +190,24 @@ def _aggregated(
         mixed=mixed,
         chunked=True,
         reserve=reserve,
-        delay=engine.platform.traits.host.seconds_per_request + wait,
+        intake=_intake(engine, wait),
     )
     timer = _timer_of(engine, rows, traffic)
     return EngineReplay(timer, limits, parallel.dp).run(load)
+
+
+def _intake(engine: _Engine, wait: float) -> IntakeCost:
+    host = engine.platform.traits.host
+    return IntakeCost(
+        host.seconds_per_request + wait, host.intake_per_request, host.intake_per_token
+    )
+
+
+def _routed(engine: _Engine, traffic: Traffic) -> IntakeCost:
+    """Behind a router whose frontend tokenises on many threads: a delay that nobody queues for."""
+    host = engine.platform.traits.host
+    own = host.intake_per_request + host.intake_per_token * traffic.isl
+    return IntakeCost(host.seconds_per_request + own)
 
 
 def _disaggregated(
@@ -218,7 +233,7 @@ def _disaggregated(
         ),
         transfer=max(before.kv_per_token, after.kv_per_token) / bandwidth,
         latency=system.nvlink_latency if near else system.network_latency,
-        delay=before.platform.traits.host.seconds_per_request,
+        intake=_routed(before, traffic),
     )  # fmt: skip
     return replay.run(load)
 

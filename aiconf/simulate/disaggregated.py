@@ -16,6 +16,7 @@ from heapq import heappop, heappush
 import numpy as np
 
 from aiconf.simulate.decode import DecodeWorker
+from aiconf.simulate.intake import Intake, IntakeCost
 from aiconf.simulate.requests import Load, Replay
 from aiconf.simulate.timer import IterationTimer
 
@@ -62,10 +63,10 @@ class DisaggregatedReplay:
         *,
         transfer: float,
         latency: float,
-        delay: float,
+        intake: IntakeCost,
     ) -> None:
         self._prefill, self._transfer, self._latency = prefill, transfer, latency
-        self._delay = delay
+        self._intake = Intake(intake)
         self._queues: list[deque[int]] = [deque() for _ in range(prefill.workers)]
         self._free = [True] * prefill.workers
         self._decoders = [
@@ -74,7 +75,6 @@ class DisaggregatedReplay:
         ]
         self._versions = [0] * decode.workers
         self._events: list[tuple[float, int, int, int, tuple[int, ...]]] = []
-        self._pending: deque[tuple[float, int]] = deque()
         self._sequence = self._next = self._finished = 0
         self._closed = False
         self._prompt: list[int] = []
@@ -90,16 +90,17 @@ class DisaggregatedReplay:
         self._prompt, self._output = load.prompt.tolist(), load.output.tolist()
         self._sent, self._first, self._last = [0.0] * count, [0.0] * count, [0.0] * count
         self._closed = load.arrival is None
-        times = [0.0] * min(load.users, count) if load.arrival is None else load.arrival.tolist()
-        for when in times:
-            self._send(when)
+        if load.arrival is None:
+            self._next = min(load.users, count)
+            self._intake.wave(0.0, range(self._next), self._prompt[: self._next])
+        else:
+            for when in load.arrival.tolist():
+                self._send(when)
         handlers = (self._on_free, self._on_prefilled, self._on_cache, self._on_decode_end)
         while self._finished < count:
-            if self._pending and (
-                not self._events or self._pending[0][0] <= self._events[0][0]
-            ):
-                now, request = self._pending.popleft()
-                self._on_arrival(now, request)
+            arrives = self._intake.next()
+            if not self._events or arrives <= self._events[0][0]:
+                self._on_arrival(arrives, self._intake.take())
             else:
                 now, _, kind, who, what = heappop(self._events)
                 handlers[kind](now, who, what)
@@ -117,7 +118,7 @@ class DisaggregatedReplay:
 
     def _send(self, when: float) -> None:
         self._sent[self._next] = when
-        self._pending.append((when + self._delay, self._next))
+        self._intake.enter(when, self._next, self._prompt[self._next])
         self._next += 1
 
     def _push(self, when: float, kind: int, who: int, *what: int) -> None:

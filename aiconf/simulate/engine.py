@@ -19,6 +19,7 @@ from heapq import heappop, heappush
 import numpy as np
 
 from aiconf.errors import UserError
+from aiconf.simulate.intake import Intake, IntakeCost
 from aiconf.simulate.requests import Load, Replay
 from aiconf.simulate.timer import IterationTimer
 
@@ -40,7 +41,7 @@ class Limits:
     chunked: bool = True
     reserve: float = 0.0
     lost: float = 8.0  # tokens of cache lost per sequence: half a block
-    delay: float = 0.0
+    intake: IntakeCost = IntakeCost()
     jump: bool = True
 
 
@@ -71,7 +72,7 @@ class EngineReplay:
         self._sent: list[float] = []
         self._first: list[float] = []
         self._last: list[float] = []
-        self._pending: deque[tuple[float, int]] = deque()  # (when it reaches the queue, request)
+        self._intake = Intake(limits.intake)
         self._closed = False
         self._next = 0  # next request to be sent in a closed loop
         self._now = 0.0
@@ -99,8 +100,8 @@ class EngineReplay:
                 continue
             if any(rank.running for rank in self._ranks):
                 self._decode()
-            elif self._pending:
-                self._now = max(self._now, self._pending[0][0])
+            elif self._intake.next() < float("inf"):
+                self._now = max(self._now, self._intake.next())
             else:
                 raise RuntimeError("requests wait that the cache can never hold")
         return Replay(
@@ -122,24 +123,24 @@ class EngineReplay:
         self._sent, self._first, self._last = [0.0] * count, [-1.0] * count, [0.0] * count
         self._closed = load.arrival is None
         if load.arrival is None:
-            for _ in range(min(load.users, count)):
-                self._send(0.0)
+            self._next = min(load.users, count)
+            self._intake.wave(0.0, range(self._next), self._prompt[: self._next])
         else:
             for when in load.arrival.tolist():
                 self._send(when)
 
     def _send(self, when: float) -> None:
-        """The next request leaves its client; it is on its way to the queue for ``delay``."""
+        """The next request leaves its client."""
         request = self._next
         self._next += 1
         self._sent[request] = when
-        self._pending.append((when + self._limits.delay, request))
+        self._intake.enter(when, request, self._prompt[request])
 
     def _admit_arrivals(self) -> None:
         """Queue what has arrived at the rank with the fewest requests."""
-        pending, ranks = self._pending, self._ranks
-        while pending and pending[0][0] <= self._now:
-            _, request = pending.popleft()
+        intake, ranks = self._intake, self._ranks
+        while intake.next() <= self._now:
+            request = intake.take()
             if len(ranks) == 1:
                 ranks[0].waiting.append(request)
                 continue
@@ -266,9 +267,9 @@ class EngineReplay:
         if not self._limits.jump:
             steps = 1
         each = self._timer.decode(busiest.running, context + (steps - 1) / 2.0, everywhere)
-        if self._pending and steps > 1:
-            until = self._pending[0][0] - self._now
-            steps = max(1, min(steps, int(until / each) + 1))
+        arrives = self._intake.next()
+        if steps > 1 and arrives < self._now + each * (steps - 1):
+            steps = max(1, min(steps, int((arrives - self._now) / each) + 1))
             each = self._timer.decode(busiest.running, context + (steps - 1) / 2.0, everywhere)
         self._now += each * steps
         self._decode_seconds += each * steps

@@ -41,6 +41,7 @@ class IterationTimer:
         self._prompt, self._prompt_stride = _prompt_attention(step, longest)
         self._padded = _padding(self._graphs, most_decode)
         self._host = step.traits.host
+        self._launch: list[float] = step.launch_seconds(ranks).tolist()
         self._hidden = step.traits.asynchronous(step.parallel)
 
     def decode(self, sequences: int, context: float, everywhere: int) -> float:
@@ -67,7 +68,7 @@ class IterationTimer:
         time += prompt_attention
         if decode:
             time += self.decode_attention(decode, context)
-        return self._with_host(time, sampled)
+        return max(self._with_host(time, sampled), self._launch[tokens])
 
     def decode_attention(self, sequences: int, context: float) -> float:
         """Decode attention of all layers, linear between the points of the context axis."""
