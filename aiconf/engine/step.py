@@ -55,17 +55,26 @@ class StepTime:
 
 
 class StepModel:
-    """``seconds(batch)`` of one engine (see the module docstring)."""
+    """``seconds(batch)`` of one engine (see the module docstring).
+
+    beside: operators that run in addition to those of ``spec``.
+    """
 
     def __init__(
-        self, tables: Tables, spec: ModelSpec, parallel: Parallel, traits: Traits, kv_dtype: str
+        self,
+        tables: Tables,
+        spec: ModelSpec,
+        parallel: Parallel,
+        traits: Traits,
+        kv_dtype: str,
+        beside: tuple[Operator, ...] = (),
     ) -> None:
         self.spec, self.parallel, self.traits, self.kv_dtype = spec, parallel, traits, kv_dtype
         self._tables = tables
         self._rank = Curves()  # of the tokens of one attention rank
         self._group = Curves()  # of the tokens of all ranks that share the experts
         self._sampled = Curves()  # of the sequences that sample a token
-        stage = operators(spec, parallel)
+        stage = (*operators(spec, parallel), *beside)
         self._attention = AttentionTimer(tables, stage, kv_dtype)
         for operator in stage:
             self._add(operator)
@@ -105,7 +114,7 @@ class StepModel:
 
     def attention_seconds(self, batch: Batch) -> Array:
         """Seconds of attention beside ``rank_seconds``, without projections counted there."""
-        rows = batch.prefill_tokens + batch.decode
+        rows = batch.prefill_tokens + batch.decode * batch.drafted
         return self._attention.seconds(batch) - self._attention.projection_seconds(rows)
 
     def time(self, batch: Batch) -> StepTime:

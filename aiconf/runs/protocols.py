@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from aiconf.engine.speculation import Speculation
 from aiconf.resources import read_yaml
 from aiconf.runs.cells import Cells, precision_of
 from aiconf.runs.measured import Traffic
@@ -38,9 +39,10 @@ class Budget:
     isl_factor: int = 0
     margin: int | None = None
 
-    def of(self, load: Traffic) -> int:
-        """Tokens of one iteration under ``load``."""
-        longest = load.isl + load.users + self.margin if self.margin is not None else 0
+    def of(self, load: Traffic, verified: int) -> int:
+        """Tokens of one iteration under ``load``, ``verified`` of each decoding sequence."""
+        decode = load.users * verified
+        longest = load.isl + decode + self.margin if self.margin is not None else 0
         return max(self.tokens, self.isl_factor * load.isl, longest)
 
 
@@ -77,7 +79,9 @@ def _rules() -> Sequence[Rule]:
     return rules
 
 
-def engine_settings(cells: Cells, backend: str, load: Traffic) -> Settings:
+def engine_settings(
+    cells: Cells, backend: str, load: Traffic, drafts: Speculation | None = None
+) -> Settings:
     """Return what the benchmark of a row told its engine.
 
     InferenceX sets maximum sequences to the concurrency, and per model what
@@ -94,6 +98,7 @@ def engine_settings(cells: Cells, backend: str, load: Traffic) -> Settings:
         if rule.matches(backend, model, cells.get("hardware", ""), precision):
             steps = rule.poll or {1: 1}
             reached = max((users for users in steps if users <= load.users), default=min(steps))
-            budget = rule.token_budget.of(load) if rule.token_budget else None
+            verified = drafts.verified if drafts else 1
+            budget = rule.token_budget.of(load, verified) if rule.token_budget else None
             return Settings(load.users, budget, rule.kv_dtype, steps[reached], rule.memory)
     return Settings(max_sequences=load.users)
