@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -60,11 +60,10 @@ class AttentionTimer:
         """Add seconds to ``attention``, shape (origin, point), by where they came from."""
         chunk = batch.prefill_tokens / np.maximum(batch.prefill_sequences, 1e-9)
         whole = np.sqrt(chunk * (chunk + 2.0 * batch.prefill_past))
-        rows = batch.decode * batch.drafted
         for shape, phase, fixed, time in self._timed(batch):
-            count, length = (
-                (rows, batch.context) if phase == "decode" else (batch.prefill_sequences, whole)
-            )
+            decoding = phase == "decode"
+            count = batch.decode if decoding else batch.prefill_sequences
+            length = batch.context if decoding else whole
             if fixed is not None:
                 origin = fixed
             elif isinstance(shape, Latent):
@@ -82,11 +81,13 @@ class AttentionTimer:
         prefill, decode = batch.prefill_tokens > 0, batch.decode > 0
         sequences = np.maximum(batch.prefill_sequences, 1e-9)
         chunk = batch.prefill_tokens / sequences
-        rows = batch.decode * batch.drafted
+        verified = _verified(batch)
         for heads, count in self._gqa:
-            if decode.any():
-                time = decode_seconds(tables, heads, rows, batch.context)
-                yield heads, "decode", None, np.where(decode, time * count, 0.0)
+            for each in verified if decode.any() else ():
+                wide = replace(heads, heads=heads.heads * each) if each > 1 else heads
+                time = decode_seconds(tables, wide, batch.decode, batch.context)
+                mine = decode & (batch.drafted == each)
+                yield wide, "decode", None, np.where(mine, time * count, 0.0)
             if prefill.any():
                 own = np.flatnonzero(prefill)
                 time = np.zeros(len(batch))
@@ -95,11 +96,15 @@ class AttentionTimer:
                 )
                 yield heads, "prefill", None, time
         for (latent, block), project in zip(self._mla, self._project, strict=True):
-            if decode.any():
-                time = mla_decode_seconds(tables, latent, rows, batch.context)
-                if not mla_kernel(tables, "decode", latent).whole:
-                    time = time + mla_absorb_seconds(tables, latent, rows)
-                yield latent, "decode", None, np.where(decode, time * block.count, 0.0)
+            whole = mla_kernel(tables, "decode", latent).whole
+            for each in verified if decode.any() else ():
+                # Tables of whole blocks hold its projections, which do not grow with heads.
+                broad = latent if whole else replace(latent, heads=latent.heads * each)
+                time = mla_decode_seconds(tables, broad, batch.decode, batch.context)
+                if not whole:
+                    time = time + mla_absorb_seconds(tables, latent, batch.decode * each)
+                mine = decode & (batch.drafted == each)
+                yield broad, "decode", None, np.where(mine, time * block.count, 0.0)
             if prefill.any():
                 time = mla_prefill_seconds(tables, latent, sequences, chunk, batch.prefill_past)
                 yield latent, "prefill", None, np.where(prefill, time * block.count, 0.0)
@@ -116,10 +121,21 @@ class AttentionTimer:
         rows = batch.decode * batch.drafted
         needed = project.seconds(prompt + rows, prompt)
         if mla_kernel(self._tables, "decode", latent).whole:
-            needed = needed - project.seconds(rows, np.zeros(len(batch)))
+            needed = needed - project.seconds(batch.decode, np.zeros(len(batch)))
         if mla_kernel(self._tables, "prefill", latent).whole:
             needed = needed - project.seconds(prompt, prompt)
         return needed
+
+
+def _verified(batch: Batch) -> tuple[int, ...]:
+    """Tokens per decoding sequence that occur in a batch.
+
+    Tokens that are verified together read the cache of their sequence once: the kernel does
+    the work of one token with that many times the query heads.
+    """
+    if (batch.drafted == 1.0).all():
+        return (1,)
+    return tuple(int(each) for each in np.unique(batch.drafted))
 
 
 @dataclass(frozen=True)

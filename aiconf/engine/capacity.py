@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from aiconf.engine.traits import Traits
 from aiconf.model.memory import kv_layout, weight_bytes
-from aiconf.model.spec import DenseFfn, ModelSpec, MoeFfn
+from aiconf.model.spec import DenseFfn, ModelSpec, MoeFfn, draft_model
 from aiconf.parallel import Parallel
 from aiconf.system.spec import System
 
@@ -74,12 +74,16 @@ def _ffn_width(spec: ModelSpec, parallel: Parallel) -> float:
 
 @lru_cache(maxsize=4096)
 def _held(
-    spec: ModelSpec, parallel: Parallel, kv_dtype: str
+    spec: ModelSpec, parallel: Parallel, kv_dtype: str, drafting: bool
 ) -> tuple[float, tuple[tuple[int | None, float], ...], float]:
     """Weights, KV bytes per token and feed-forward width: the same for every engine setting."""
+    cache = dict(kv_layout(spec, parallel, kv_dtype))
+    if drafting:
+        for window, size in kv_layout(draft_model(spec), replace(parallel, pp=1), kv_dtype):
+            cache[window] = cache.get(window, 0.0) + size
     return (
-        weight_bytes(spec, parallel),
-        kv_layout(spec, parallel, kv_dtype),
+        weight_bytes(spec, parallel, mtp=drafting),
+        tuple(sorted(cache.items(), key=lambda item: item[0] or 0)),
         _ffn_width(spec, parallel),
     )
 
@@ -94,11 +98,13 @@ def capacity(
     max_sequences: int,
     kv_dtype: str,
     fraction: float | None = None,
+    drafting: bool = False,
 ) -> Capacity:
     """Memory of one GPU as the engine will divide it.
 
     token_budget and max_sequences: of one attention rank. fraction: the engine's memory
     setting (None: its default). See ``Traits.kv_bytes`` for what each engine means by it.
+    drafting: a draft layer with its cache is held too (speculative decoding).
     """
     gpu = system.gpu
     mla = any(group.attention.kind == "mla" for group in spec.layers)
@@ -106,7 +112,7 @@ def capacity(
         fraction = traits.memory_fraction(
             gpu.memory_bytes, gpu.sm, parallel, token_budget=token_budget * parallel.dp, mla=mla
         )
-    weights, per_token, width = _held(spec, parallel, kv_dtype)
+    weights, per_token, width = _held(spec, parallel, kv_dtype, drafting)
     activations = traits.activation_bytes(
         tokens=token_budget,
         hidden=spec.hidden,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from aiconf.engine.capacity import Capacity, capacity
 from aiconf.engine.step import StepModel
 from aiconf.engine.traits import Traits
-from aiconf.model.spec import ModelSpec
+from aiconf.model.operators import Gemm
+from aiconf.model.spec import ModelSpec, draft_model
 from aiconf.parallel import Parallel
 from aiconf.perf.tables import Reader, Tables
 from aiconf.system.spec import System
@@ -40,6 +41,18 @@ class Platform:
             self.steps[key] = StepModel(self.tables, spec, parallel, self.traits, kv_dtype)
         return self.steps[key]
 
+    def draft(self, spec: ModelSpec, parallel: Parallel, kv_dtype: str) -> StepModel:
+        """Step model of the layer that drafts for ``spec``: it runs on one pipeline stage."""
+        model, stage = draft_model(spec), replace(parallel, pp=1)
+        key = (model, stage, kv_dtype)
+        if key not in self.steps:
+            # It joins the hidden state of the model and an embedding: 2 hidden -> hidden.
+            join = Gemm(spec.hidden, 2 * spec.hidden, "bf16", 1, "all", "dense")
+            self.steps[key] = StepModel(
+                self.tables, model, stage, self.traits, kv_dtype, beside=(join,)
+            )
+        return self.steps[key]
+
     def token_budget(self, dp: int = 1) -> int:
         """Engine's default tokens of one iteration on each of ``dp`` attention ranks."""
         return self.traits.token_budget(self.system.gpu.memory_bytes, self.system.gpu.sm, dp)
@@ -53,9 +66,10 @@ class Platform:
         max_sequences: int,
         kv_dtype: str,
         fraction: float | None = None,
+        drafting: bool = False,
     ) -> Capacity:
         """Memory of one GPU (see ``capacity``), computed once."""
-        key = (spec, parallel, token_budget, max_sequences, kv_dtype, fraction)
+        key = (spec, parallel, token_budget, max_sequences, kv_dtype, fraction, drafting)
         if key not in self.rooms:
             self.rooms[key] = capacity(
                 spec,
@@ -66,6 +80,7 @@ class Platform:
                 max_sequences=max_sequences,
                 kv_dtype=kv_dtype,
                 fraction=fraction,
+                drafting=drafting,
             )
         return self.rooms[key]
 

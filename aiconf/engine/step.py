@@ -55,22 +55,31 @@ class StepTime:
 
 
 class StepModel:
-    """``seconds(batch)`` of one engine (see the module docstring)."""
+    """``seconds(batch)`` of one engine (see the module docstring).
+
+    beside: operators that run in addition to those of ``spec``.
+    """
 
     def __init__(
-        self, tables: Tables, spec: ModelSpec, parallel: Parallel, traits: Traits, kv_dtype: str
+        self,
+        tables: Tables,
+        spec: ModelSpec,
+        parallel: Parallel,
+        traits: Traits,
+        kv_dtype: str,
+        beside: tuple[Operator, ...] = (),
     ) -> None:
         self.spec, self.parallel, self.traits, self.kv_dtype = spec, parallel, traits, kv_dtype
         self._tables = tables
         self._rank = Curves()  # of the tokens of one attention rank
         self._group = Curves()  # of the tokens of all ranks that share the experts
         self._sampled = Curves()  # of the sequences that sample a token
-        stage = operators(spec, parallel)
+        stage = (*operators(spec, parallel), *beside)
         self._attention = AttentionTimer(tables, stage, kv_dtype)
         launched = [0, 0]  # operators of a pass: all, and those that no graph holds
         for operator in stage:
             self._add(operator)
-            if not self._fused(operator):
+            if not isinstance(operator, PipelineSend) and not self._fused(operator):
                 launched[0] += operator.count
                 launched[1] += operator.count * isinstance(operator, (GqaAttention, MlaAttention))
         self._all = (self._rank, self._group, self._sampled)
@@ -116,7 +125,7 @@ class StepModel:
 
     def attention_seconds(self, batch: Batch) -> Array:
         """Seconds of attention beside ``rank_seconds``, without projections counted there."""
-        rows = batch.prefill_tokens + batch.decode
+        rows = batch.prefill_tokens + batch.decode * batch.drafted
         return self._attention.seconds(batch) - self._attention.projection_seconds(rows)
 
     def time(self, batch: Batch) -> StepTime:

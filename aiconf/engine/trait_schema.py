@@ -52,6 +52,8 @@ class Scheduler:
         free when it is admitted: 0 admits on the prompt alone (and preempts later), 1 never
         evicts. output_reserve_cap: output tokens counted at most, None: all.
     output_reserve_dp: the same share under attention DP.
+    balance_wait: iterations for which prompts are held until every attention-DP rank has one, at
+        most; balance_more: for which they are held then, so that more may come. 0: not held.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
@@ -64,6 +66,8 @@ class Scheduler:
     prefill_token_cap: int | None
     output_reserve: float
     output_reserve_dp: float
+    balance_wait: int
+    balance_more: int
     output_reserve_cap: int | None
     tiers: tuple[Tier, ...]
 

@@ -26,6 +26,7 @@ from aiconf.model.spec import (
     MoeFfn,
     Precision,
     Quantization,
+    draft_layer,
 )
 from aiconf.parallel import Parallel
 
@@ -66,7 +67,7 @@ def active_parameters(spec: ModelSpec) -> float:
 
 def checkpoint_bytes(spec: ModelSpec) -> float:
     """Size of the checkpoint's tensors, MTP layers included as far as their layout is known."""
-    return _bytes(spec, _model(spec, _WHOLE)) + _bytes(spec, _mtp(spec, _WHOLE))
+    return _bytes(spec, _model(spec, _WHOLE)) + _bytes(spec, _checkpoint_drafts(spec))
 
 
 def weight_bytes(spec: ModelSpec, parallel: Parallel, mtp: bool = False) -> float:
@@ -79,7 +80,8 @@ def weight_bytes(spec: ModelSpec, parallel: Parallel, mtp: bool = False) -> floa
     parallel
         A layout that `aiconf.model.layout_problem` accepts.
     mtp
-        Whether the MTP layers are loaded too (speculative decoding); they go on the last stage.
+        Whether the layers that draft tokens are loaded too (speculative decoding; see
+        ``draft_layer``); they go on the last stage.
 
     Returns
     -------
@@ -98,7 +100,7 @@ def weight_bytes(spec: ModelSpec, parallel: Parallel, mtp: bool = False) -> floa
         first, last = index == 0, index == len(cut) - 1
         found += _bytes(spec, _ends(spec, parallel, first, last))
         if mtp and last:
-            found += _bytes(spec, _mtp(spec, parallel, shared_ends=True))
+            found += _bytes(spec, _drafts(spec, parallel, max(1, spec.mtp_layers)))
         sizes.append(found)
     return max(sizes)
 
@@ -231,16 +233,18 @@ def _experts(spec: ModelSpec, ffn: MoeFfn, parallel: Parallel) -> Iterator[Weigh
     yield _dense(ffn.experts * rows, "bf16")  # the router is whole on every rank
 
 
-def _mtp(spec: ModelSpec, parallel: Parallel, shared_ends: bool = False) -> Iterator[Weights]:
-    """MTP layers: a copy of the last kind of layer, three norms, a projection.
+def _checkpoint_drafts(spec: ModelSpec) -> Iterator[Weights]:
+    """MTP layers of a checkpoint, each with embedding and head of its own."""
+    yield from _drafts(spec, _WHOLE, spec.mtp_layers)
+    yield _dense(spec.mtp_layers * 2 * spec.vocab * spec.hidden, "bf16")
 
-    Checkpoints repeat embedding and head in each; engines share them with the main model
-    (DeepSeek-V3 report, section 2.2).
+
+def _drafts(spec: ModelSpec, parallel: Parallel, layers: int) -> Iterator[Weights]:
+    """Draft layers as engines hold them: each with three norms and a projection.
+
+    Embedding and head are shared with the main model (DeepSeek-V3 report, section 2.2).
     """
-    if not spec.mtp_layers:
-        return
-    last = spec.layers[-1]
-    yield from _layers(spec, (LayerGroup(spec.mtp_layers, last.attention, last.ffn),), parallel)
+    layer = draft_layer(spec)
+    yield from _layers(spec, (LayerGroup(layers, layer.attention, layer.ffn),), parallel)
     joined = _MTP_PROJECTION * spec.hidden**2 + 3 * spec.hidden
-    ends = 0 if shared_ends else 2 * spec.vocab * spec.hidden
-    yield _dense(spec.mtp_layers * (joined + ends), "bf16")
+    yield _dense(layers * joined, "bf16")

@@ -7,7 +7,7 @@ Counts are tokens, heads, elements; precisions are named as in perf_db:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Precision = Literal["bf16", "fp8", "fp8_block", "int8", "int4", "nvfp4", "mxfp4"]
@@ -117,3 +117,31 @@ class ModelSpec:
     def precision(self) -> Precision:
         """Precision of most of the weights: of the experts, or of the dense feed-forward."""
         return self.quantization.experts if self.is_moe else self.quantization.dense
+
+
+def draft_layer(spec: ModelSpec) -> LayerGroup:
+    """Return the one layer that drafts tokens for ``spec``.
+
+    An MTP layer is built like the last layer of the model (DeepSeek-V3 report, section 2.2).
+    Checkpoints without one are given drafts of EAGLE-3's kind (arXiv 2503.01840): one layer
+    with the model's attention over all of the past and a dense block as wide as what a token
+    meets in the model's own layers, which is an approximation.
+    """
+    last = spec.layers[-1]
+    if spec.mtp_layers:
+        return LayerGroup(1, last.attention, last.ffn)
+    ffn = last.ffn
+    if isinstance(ffn, MoeFfn):
+        ffn = DenseFfn(ffn.topk * ffn.intermediate + ffn.shared_intermediate)
+    return LayerGroup(1, replace(last.attention, window=None), ffn)
+
+
+def draft_model(spec: ModelSpec) -> ModelSpec:
+    """Return what drafts tokens for ``spec`` as a model of one layer, with its output head."""
+    return replace(
+        spec,
+        name=f"{spec.name} draft",
+        checkpoint=f"{spec.checkpoint} draft",
+        layers=(draft_layer(spec),),
+        mtp_layers=0,
+    )

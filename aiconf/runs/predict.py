@@ -10,6 +10,7 @@ import numpy as np
 from aiconf.engine.batch import Batch
 from aiconf.engine.capacity import Capacity
 from aiconf.engine.engine import Platform
+from aiconf.engine.speculation import Speculation
 from aiconf.engine.step import StepModel
 from aiconf.errors import UserError
 from aiconf.model.spec import ModelSpec
@@ -58,6 +59,8 @@ class _Engine:
     kv_tokens: float
     kv_per_token: float  # bytes of one GPU
     note: str
+    draft: StepModel | None = None
+    speculation: Speculation | None = None
 
 
 def predict(deployment: Deployment, traffic: Traffic) -> Prediction:
@@ -87,7 +90,7 @@ def predict(deployment: Deployment, traffic: Traffic) -> Prediction:
 def _platform(deployment: Deployment) -> Platform:
     from aiconf.engine.platform import platform
 
-    return platform(deployment.system, deployment.backend)
+    return platform(deployment.system, deployment.backend, None, deployment.changes)
 
 
 def _engine(deployment: Deployment, parallel: Parallel, traffic: Traffic) -> _Engine:
@@ -101,16 +104,22 @@ def _engine(deployment: Deployment, parallel: Parallel, traffic: Traffic) -> _En
     if traits.scheduler.budget_shared_by_dp:
         budget = max(1, budget // parallel.dp)
     most = deployment.max_sequences or traits.max_sequences(gpu.memory_bytes, gpu.sm)
-    room, note = _room(found, spec, parallel, kv, budget, most, traffic, deployment.memory)
+    drafting = deployment.speculation is not None
+    room, note = _room(
+        found, spec, parallel, kv, budget, most, traffic, deployment.memory, drafting
+    )
     mean = traffic.isl + traffic.osl / 2.0
     each = float(room.sequence_bytes(mean)) / (mean + room.block / 2.0)
     step = found.step(spec, parallel, kv)
-    return _Engine(found, spec, step, budget, most, room.kv / each, each, note)
+    draft = found.draft(spec, parallel, kv) if drafting else None
+    return _Engine(
+        found, spec, step, budget, most, room.kv / each, each, note, draft, deployment.speculation
+    )
 
 
 def _room(
     found: Platform, spec: ModelSpec, parallel: Parallel, kv: str, budget: int, most: int,
-    traffic: Traffic, setting: float | None,
+    traffic: Traffic, setting: float | None, drafting: bool,
 ) -> tuple[Capacity, str]:  # fmt: skip
     """Memory of one GPU; under a larger memory setting where the default holds no request.
 
@@ -120,7 +129,7 @@ def _room(
     for fraction in (setting, TIGHT_FRACTION):
         room = found.capacity(
             spec, parallel, token_budget=budget, max_sequences=min(most, 1024), kv_dtype=kv,
-            fraction=fraction,
+            fraction=fraction, drafting=drafting,
         )  # fmt: skip
         if room.kv > 0 and room.kv >= float(room.sequence_bytes(longest)):
             note = f"memory setting {fraction} assumed: the default holds no request"
@@ -132,15 +141,20 @@ def _room(
 
 
 @lru_cache(maxsize=64)
-def _timer(step: StepModel, most_tokens: int, most_decode: int, longest: int) -> IterationTimer:
-    return IterationTimer(step, most_tokens, most_decode, longest)
+def _timer(
+    step: StepModel, most_tokens: int, most_decode: int, longest: int,
+    draft: StepModel | None, drafts: int,
+) -> IterationTimer:  # fmt: skip
+    return IterationTimer(step, most_tokens, most_decode, longest, draft, drafts)
 
 
 def _timer_of(engine: _Engine, users: int, traffic: Traffic) -> IterationTimer:
     """A timer for at most ``users`` sequences on a rank; sizes are rounded up to share timers."""
     rows = _rounded(users, 64)
     longest = _rounded(traffic.isl + traffic.osl + 1, 256)
-    return _timer(engine.step, engine.budget + rows, rows, longest)
+    drafts = engine.speculation.drafts if engine.speculation else 0
+    most = engine.budget + rows * (drafts + 1)
+    return _timer(engine.step, most, rows, longest, engine.draft, drafts)
 
 
 def _rounded(value: int, least: int) -> int:
@@ -188,12 +202,14 @@ def _aggregated(
         max_sequences=most,
         kv_tokens=engine.kv_tokens / lanes,
         mixed=mixed,
-        chunked=True,
+        chunked=scheduler.chunked_prefill or engine.budget < traffic.isl + rows,
         reserve=reserve,
         intake=_intake(engine, wait),
+        balance_wait=scheduler.balance_wait,
+        balance_more=scheduler.balance_more,
     )
     timer = _timer_of(engine, rows, traffic)
-    return EngineReplay(timer, limits, parallel.dp).run(load)
+    return EngineReplay(timer, limits, parallel.dp, engine.speculation, SEED).run(load)
 
 
 def _intake(engine: _Engine, wait: float) -> IntakeCost:
@@ -234,6 +250,8 @@ def _disaggregated(
         transfer=max(before.kv_per_token, after.kv_per_token) / bandwidth,
         latency=system.nvlink_latency if near else system.network_latency,
         intake=_routed(before, traffic),
+        speculation=after.speculation,
+        seed=SEED,
     )  # fmt: skip
     return replay.run(load)
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from aiconf.engine.speculation import Speculation
+from aiconf.engine.changes import Changes
 from aiconf.resources import read_yaml
 from aiconf.runs.cells import Cells, precision_of
+from aiconf.runs.history import facts_of
 from aiconf.runs.measured import Traffic
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ class Settings:
     kv_dtype: str | None = None
     poll: int = 1
     memory: float | None = None
+    facts: Changes = ()
 
 
 @dataclass(frozen=True)
@@ -38,9 +42,10 @@ class Budget:
     isl_factor: int = 0
     margin: int | None = None
 
-    def of(self, load: Traffic) -> int:
-        """Tokens of one iteration under ``load``."""
-        longest = load.isl + load.users + self.margin if self.margin is not None else 0
+    def of(self, load: Traffic, verified: int) -> int:
+        """Tokens of one iteration under ``load``, ``verified`` of each decoding sequence."""
+        decode = load.users * verified
+        longest = load.isl + decode + self.margin if self.margin is not None else 0
         return max(self.tokens, self.isl_factor * load.isl, longest)
 
 
@@ -57,6 +62,7 @@ class Rule:
     kv_dtype: str | None = None
     poll: Mapping[int, int] | None = None
     memory: float | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def matches(self, backend: str, model: str, hardware: str, precision: str | None) -> bool:
         """Whether the rule is about such a row."""
@@ -77,7 +83,9 @@ def _rules() -> Sequence[Rule]:
     return rules
 
 
-def engine_settings(cells: Cells, backend: str, load: Traffic) -> Settings:
+def engine_settings(
+    cells: Cells, backend: str, load: Traffic, drafts: Speculation | None = None
+) -> Settings:
     """Return what the benchmark of a row told its engine.
 
     InferenceX sets maximum sequences to the concurrency, and per model what
@@ -94,6 +102,10 @@ def engine_settings(cells: Cells, backend: str, load: Traffic) -> Settings:
         if rule.matches(backend, model, cells.get("hardware", ""), precision):
             steps = rule.poll or {1: 1}
             reached = max((users for users in steps if users <= load.users), default=min(steps))
-            budget = rule.token_budget.of(load) if rule.token_budget else None
-            return Settings(load.users, budget, rule.kv_dtype, steps[reached], rule.memory)
+            verified = drafts.verified if drafts else 1
+            budget = rule.token_budget.of(load, verified) if rule.token_budget else None
+            return Settings(
+                load.users, budget, rule.kv_dtype, steps[reached], rule.memory,
+                facts_of(rule.facts),
+            )  # fmt: skip
     return Settings(max_sequences=load.users)

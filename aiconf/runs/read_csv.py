@@ -13,11 +13,12 @@ from aiconf.runs.cells import (
     system_of,
     traffic,
 )
-from aiconf.runs.history import kv_dtype
+from aiconf.runs.history import kv_dtype, past_facts
 from aiconf.runs.layouts import aggregated_workers, runnable, side_workers
 from aiconf.runs.measured import Deployment, MeasuredRun, Metrics, Row
 from aiconf.runs.names import model_of
 from aiconf.runs.protocols import engine_settings
+from aiconf.runs.speculation import speculation
 
 # Without these a file is of another form.
 NEEDED = ("hardware", "backend", "model", "isl", "osl", "concurrency_or_rate")
@@ -35,7 +36,6 @@ def read_row(cells: Cells) -> Row:
 
 def _run(cells: Cells) -> MeasuredRun:
     metrics = _metrics(cells)
-    _speculation(cells)
     load, note = traffic(cells)
     system = system_of(cells.get("hardware", ""))
     if not cells.get("backend", "").strip():
@@ -57,21 +57,17 @@ def _run(cells: Cells) -> MeasuredRun:
     if prefill is not None:
         prefill, changed = runnable(spec, traits, prefill)
         notes.append(changed)
-    told = engine_settings(cells, traits.name, load)
+    drafts, assumed = speculation(cells, traits.name, load, workers, mode)
+    notes.append(assumed)
+    told = engine_settings(cells, traits.name, load, drafts)
     deployment = Deployment(
         system, traits.name, cells["model"].strip(), precision, workers, prefill,
         kv_dtype(traits.name, version, date) or told.kv_dtype,
         told.max_sequences, told.token_budget, told.poll, told.memory,
+        drafts, past_facts(traits.name, version, date) + told.facts,
     )  # fmt: skip
     note = "; ".join(dict.fromkeys(part for part in notes if part))
     return MeasuredRun(deployment, load, metrics, version, date, note)
-
-
-def _speculation(cells: Cells) -> None:
-    """An empty cell was not stated: taken as none, as the engines' defaults are."""
-    spoken = cells.get("mtp/spec", "").strip().lower()
-    if spoken not in ("", "none"):
-        raise Unsupported(f"speculative decoding ({spoken}) is not modelled yet")
 
 
 def _metrics(cells: Cells) -> Metrics:

@@ -23,11 +23,14 @@ class DecodeWorker:
     ) -> None:
         self._timer, self._ranks = timer, ranks
         self._most, self._room = max_sequences, kv_tokens
-        self.waiting: deque[tuple[int, int, int]] = deque()  # (request, prompt, output left)
+        # (request, prompt, output left, iterations that takes)
+        self.waiting: deque[tuple[int, int, int, int]] = deque()
+        self._gain = 0.0  # tokens that the sequences gain per iteration, on average
         self.running = 0
         self._kv = 0.0
         self._booked = 0  # tokens of cache promised to running requests
-        self._ends: list[tuple[int, int, int]] = []  # (step of the end, request, tokens held)
+        # (step of the end, request, tokens held, tokens gained per iteration)
+        self._ends: list[tuple[int, int, int, float]] = []
         self._step = 0
         self._now = 0.0
         self._taken: list[tuple[float, int]] = []
@@ -39,11 +42,14 @@ class DecodeWorker:
         """Requests running and waiting."""
         return self.running + len(self.waiting)
 
-    def join(self, when: float, request: int, prompt: int, left: int) -> None:
-        """A request's cache has arrived; it decodes ``left`` more tokens when there is room."""
+    def join(self, when: float, request: int, prompt: int, left: int, steps: int) -> None:
+        """A request's cache has arrived; it decodes when there is room.
+
+        left: tokens that it still produces, in ``steps`` iterations.
+        """
         if not self.running:
             self._now = max(self._now, when)
-        self.waiting.append((request, prompt, left))
+        self.waiting.append((request, prompt, left, steps))
         self._admit()
 
     def advance(self, until: float) -> list[tuple[float, int]]:
@@ -55,21 +61,22 @@ class DecodeWorker:
             return []
         steps = self._ends[0][0] - self._step
         rows = -(-self.running // self._ranks)
-        context = self._kv / self.running
-        each = self._timer.decode(rows, context + (steps - 1) / 2.0, self.running)
+        context, grown = self._kv / self.running, self._gain / self.running / 2.0
+        each = self._timer.decode(rows, context + (steps - 1) * grown, self.running)
         if self._now + each * (steps - 1) >= until:
             each = self._timer.decode(rows, context, self.running)
             steps = max(1, min(steps, int((until - self._now) / each) + 1))
-            each = self._timer.decode(rows, context + (steps - 1) / 2.0, self.running)
+            each = self._timer.decode(rows, context + (steps - 1) * grown, self.running)
         self._now += each * steps
         self.seconds += each * steps
         self._step += steps
-        self._kv += steps * self.running
+        self._kv += steps * self._gain
         self._peak = max(self._peak, self._kv)
         ended = []
         while self._ends and self._ends[0][0] <= self._step:
-            _, request, held = heappop(self._ends)
+            _, request, held, gain = heappop(self._ends)
             self.running -= 1
+            self._gain = self._gain - gain if self.running else 0.0
             self._kv -= held
             self._booked -= held
             ended.append((self._now, request))
@@ -93,18 +100,20 @@ class DecodeWorker:
             return float("inf")
         steps = self._ends[0][0] - self._step
         rows = -(-self.running // self._ranks)
-        context = self._kv / self.running + (steps - 1) / 2.0
+        context = (self._kv + (steps - 1) * self._gain / 2.0) / self.running
         return self._now + steps * self._timer.decode(rows, context, self.running)
 
     def _admit(self) -> None:
         while self.waiting and self.running < self._most:
-            request, prompt, left = self.waiting[0]
+            request, prompt, left, steps = self.waiting[0]
             # The cache is reserved for the whole output, so that nothing is ever thrown out.
-            if self.running and self._booked + prompt + left > self._room:
+            held = prompt + left
+            if self.running and self._booked + held > self._room:
                 break
-            self._booked += prompt + left
+            self._booked += held
             self.waiting.popleft()
             self.running += 1
             self._kv += prompt
             self._taken.append((self._now, request))
-            heappush(self._ends, (self._step + left, request, prompt + left))
+            self._gain += left / steps
+            heappush(self._ends, (self._step + steps, request, held, left / steps))

@@ -15,6 +15,7 @@ from heapq import heappop, heappush
 
 import numpy as np
 
+from aiconf.engine.speculation import Speculation
 from aiconf.simulate.decode import DecodeWorker
 from aiconf.simulate.intake import Intake, IntakeCost
 from aiconf.simulate.requests import Load, Replay
@@ -53,7 +54,7 @@ class DisaggregatedReplay:
     """One idle deployment: ``run`` replays one load.
 
     transfer: seconds of KV transfer per prompt token, ``latency`` of each transfer. delay: as
-    in ``engine.Limits``.
+    in ``engine.Limits``. speculation, seed: as in ``engine.EngineReplay``.
     """
 
     def __init__(
@@ -64,9 +65,11 @@ class DisaggregatedReplay:
         transfer: float,
         latency: float,
         intake: IntakeCost,
+        speculation: Speculation | None = None,
+        seed: int = 0,
     ) -> None:
         self._prefill, self._transfer, self._latency = prefill, transfer, latency
-        self._intake = Intake(intake)
+        self._intake, self._speculation, self._seed = Intake(intake), speculation, seed
         self._queues: list[deque[int]] = [deque() for _ in range(prefill.workers)]
         self._free = [True] * prefill.workers
         self._decoders = [
@@ -79,6 +82,7 @@ class DisaggregatedReplay:
         self._closed = False
         self._prompt: list[int] = []
         self._output: list[int] = []
+        self._need: list[int] = []  # decode iterations of each request
         self._sent: list[float] = []
         self._first: list[float] = []
         self._last: list[float] = []
@@ -88,6 +92,10 @@ class DisaggregatedReplay:
         """Replay ``load`` from an idle deployment."""
         count = len(load)
         self._prompt, self._output = load.prompt.tolist(), load.output.tolist()
+        after = load.output - 1
+        if self._speculation is not None:
+            after = self._speculation.iterations(np.random.default_rng(self._seed), after)
+        self._need = after.tolist()
         self._sent, self._first, self._last = [0.0] * count, [0.0] * count, [0.0] * count
         self._closed = load.arrival is None
         if load.arrival is None:
@@ -189,7 +197,8 @@ class DisaggregatedReplay:
         worker = self._decoders[who]
         ended = worker.advance(now)
         request = what[0]
-        worker.join(now, request, self._prompt[request], self._output[request] - 1)
+        left = self._output[request] - 1
+        worker.join(now, request, self._prompt[request], left, self._need[request])
         self._after(who, ended)
 
     def _on_decode_end(self, _now: float, who: int, what: tuple[int, ...]) -> None:

@@ -18,8 +18,10 @@ from heapq import heappop, heappush
 
 import numpy as np
 
+from aiconf.engine.speculation import Speculation
 from aiconf.errors import UserError
-from aiconf.simulate.intake import Intake, IntakeCost
+from aiconf.simulate.balance import Balance
+from aiconf.simulate.intake import NO_INTAKE, Intake, IntakeCost
 from aiconf.simulate.requests import Load, Replay
 from aiconf.simulate.timer import IterationTimer
 
@@ -32,6 +34,7 @@ class Limits:
     that the cache holds. mixed: prompts share iterations with decodes (else they go first).
     chunked: a prompt may be split. reserve: share of a request's output for which the cache
     must have room when it is admitted. jump: skip over equal iterations in closed form.
+    balance_wait, balance_more: see ``engine.trait_schema.Scheduler``.
     """
 
     token_budget: int
@@ -41,17 +44,20 @@ class Limits:
     chunked: bool = True
     reserve: float = 0.0
     lost: float = 8.0  # tokens of cache lost per sequence: half a block
-    intake: IntakeCost = IntakeCost()
+    intake: IntakeCost = NO_INTAKE
     jump: bool = True
+    balance_wait: int = 0
+    balance_more: int = 0
 
 
 class _Rank:
     """Queues and running batch of one attention rank."""
 
-    __slots__ = ("booked", "ends", "kv", "order", "prefill", "running", "waiting")
+    __slots__ = ("booked", "ends", "gain", "kv", "order", "prefill", "running", "waiting")
 
     def __init__(self) -> None:
         self.waiting: deque[int] = deque()
+        self.gain = 0.0  # tokens that the decoding sequences gain per iteration, on average
         self.prefill: list[int] = []  # admitted, prompt not finished; in order
         self.running = 0  # decoding sequences
         self.kv = 0.0  # tokens in the cache of decoding and prefilling sequences
@@ -59,20 +65,42 @@ class _Rank:
         self.ends: list[tuple[int, int, int]] = []  # (decode step of the end, order, request)
         self.order = 0
 
+    @property
+    def has_prompts(self) -> bool:
+        """Whether a prompt waits or is under way."""
+        return bool(self.waiting or self.prefill)
+
 
 class EngineReplay:
-    """One idle worker: ``run`` replays one load and returns what each request saw."""
+    """One idle worker: ``run`` replays one load and returns what each request saw.
 
-    def __init__(self, timer: IterationTimer, limits: Limits, ranks: int = 1) -> None:
+    speculation: drafts that decode iterations verify (None: none); how many iterations each
+    request needs is drawn with ``seed``.
+    """
+
+    def __init__(
+        self,
+        timer: IterationTimer,
+        limits: Limits,
+        ranks: int = 1,
+        speculation: Speculation | None = None,
+        seed: int = 0,
+    ) -> None:
         self._timer, self._limits = timer, limits
+        self._speculation, self._seed = speculation, seed
+        self._verified = speculation.verified if speculation else 1
+        # Drafts that are not kept take room in the cache until they are found out.
+        self._lost = limits.lost + self._verified - 1
         self._ranks = [_Rank() for _ in range(ranks)]
         self._prompt: list[int] = []
         self._left: list[int] = []  # output tokens still to come
+        self._need: list[int] = []  # decode iterations that those after the first take
         self._done: list[int] = []  # prompt tokens computed
         self._sent: list[float] = []
         self._first: list[float] = []
         self._last: list[float] = []
         self._intake = Intake(limits.intake)
+        self._balance = Balance(limits.balance_wait, limits.balance_more, limits.max_sequences)
         self._closed = False
         self._next = 0  # next request to be sent in a closed loop
         self._now = 0.0
@@ -87,7 +115,7 @@ class EngineReplay:
         UserError
             When a request is longer than the cache holds.
         """
-        longest = float((load.prompt + load.output).max()) + self._limits.lost
+        longest = float((load.prompt + load.output).max()) + self._lost
         if longest > self._limits.kv_tokens:
             raise UserError(
                 f"a request of {longest:.0f} tokens exceeds the KV cache of "
@@ -119,6 +147,10 @@ class EngineReplay:
     def _start(self, load: Load) -> None:
         count = len(load)
         self._prompt, self._left = load.prompt.tolist(), load.output.tolist()
+        after = load.output - 1
+        if self._speculation is not None:
+            after = self._speculation.iterations(np.random.default_rng(self._seed), after)
+        self._need = after.tolist()
         self._done = [0] * count
         self._sent, self._first, self._last = [0.0] * count, [-1.0] * count, [0.0] * count
         self._closed = load.arrival is None
@@ -151,7 +183,7 @@ class EngineReplay:
         limits = self._limits
         if rank.running + len(rank.prefill) >= limits.max_sequences:
             return False
-        held = rank.kv + rank.booked + (rank.running + len(rank.prefill) + 1) * limits.lost
+        held = rank.kv + rank.booked + (rank.running + len(rank.prefill) + 1) * self._lost
         return held + self._promise(request) <= limits.kv_tokens
 
     def _promise(self, request: int) -> float:
@@ -160,7 +192,9 @@ class EngineReplay:
 
     def _prompt_work(self) -> bool:
         """Run one iteration with prompt tokens, if any rank has some; tell whether it did."""
-        timer, limits = self._timer, self._limits
+        timer, limits, verified = self._timer, self._limits, self._verified
+        if len(self._ranks) > 1 and self._balance.holds(self._ranks):
+            return False
         busiest, everywhere, attention, sampled = 0, 0, 0.0, 0
         decode, context = 0, 0.0
         finished: list[tuple[_Rank, int]] = []
@@ -168,7 +202,7 @@ class EngineReplay:
         for rank in self._ranks:
             chunks = self._chunks(rank)
             beside = rank.running if limits.mixed else 0
-            tokens = beside
+            tokens = beside * verified
             own = 0.0
             for request, chunk in chunks:
                 own += timer.prompt_attention(chunk, self._done[request])
@@ -184,7 +218,7 @@ class EngineReplay:
             busiest = max(busiest, tokens)
             everywhere += tokens
             attention = max(attention, own)
-            sampled = max(sampled, beside + len(chunks))
+            sampled = max(sampled, beside * verified + len(chunks))
             if beside > decode:
                 decode, context = beside, rank.kv / beside
         if not worked:
@@ -202,7 +236,7 @@ class EngineReplay:
     def _chunks(self, rank: _Rank) -> list[tuple[int, int]]:
         """Prompt chunks of the next iteration: those under way first, then admitted ones."""
         limits = self._limits
-        budget = limits.token_budget - (rank.running if limits.mixed else 0)
+        budget = limits.token_budget - (rank.running * self._verified if limits.mixed else 0)
         chunks = []
         for request in rank.prefill:
             chunk = min(self._prompt[request] - self._done[request], budget)
@@ -233,7 +267,8 @@ class EngineReplay:
             return
         rank.order += 1
         rank.running += 1
-        heappush(rank.ends, (self._step + self._left[request], rank.order, request))
+        rank.gain += self._left[request] / self._need[request]
+        heappush(rank.ends, (self._step + self._need[request], rank.order, request))
 
     def _end(self, rank: _Rank, request: int, held: float) -> None:
         rank.kv -= held
@@ -243,68 +278,75 @@ class EngineReplay:
             self._send(self._now)
 
     def _advance(self, steps: int) -> None:
-        """Every running sequence gets ``steps`` tokens; those at their end leave."""
+        """Every running sequence decodes ``steps`` times; those at their end leave."""
         self._step += steps
         for rank in self._ranks:
-            rank.kv += steps * rank.running
-            rank.booked -= self._limits.reserve * steps * rank.running
+            rank.kv += steps * rank.gain
+            rank.booked -= self._limits.reserve * steps * rank.gain
             self._peak = max(self._peak, rank.kv)
             while rank.ends and rank.ends[0][0] <= self._step:
                 _, _, request = heappop(rank.ends)
-                rank.running -= 1
-                self._end(rank, request, self._prompt[request] + self._output(request))
+                self._leave(rank, request)
+                self._end(rank, request, float(self._prompt[request] + self._left[request]))
 
-    def _output(self, request: int) -> float:
-        """Tokens that a finishing request holds beside its prompt."""
-        return float(self._left[request])
+    def _leave(self, rank: _Rank, request: int) -> None:
+        """A sequence decodes no longer."""
+        rank.running -= 1
+        rank.gain -= self._left[request] / self._need[request]
+        if not rank.running:
+            rank.gain = 0.0  # without the rounding of many sums
 
     def _decode(self) -> None:
         """Run decode iterations up to the next event."""
-        steps = self._steps_to_event()
+        steps = min(self._steps_to_event(), self._balance.most_steps(self._ranks))
         busiest = max(self._ranks, key=lambda rank: rank.running)
         everywhere = sum(rank.running for rank in self._ranks)
         context = busiest.kv / busiest.running
         if not self._limits.jump:
             steps = 1
-        each = self._timer.decode(busiest.running, context + (steps - 1) / 2.0, everywhere)
+        grown = busiest.gain / busiest.running / 2.0
+        each = self._timer.decode(busiest.running, context + (steps - 1) * grown, everywhere)
         arrives = self._intake.next()
         if steps > 1 and arrives < self._now + each * (steps - 1):
             steps = max(1, min(steps, int((arrives - self._now) / each) + 1))
-            each = self._timer.decode(busiest.running, context + (steps - 1) / 2.0, everywhere)
+            each = self._timer.decode(busiest.running, context + (steps - 1) * grown, everywhere)
         self._now += each * steps
         self._decode_seconds += each * steps
         self._iterations += steps
+        self._balance.passed(self._ranks, steps)
         self._advance(steps)
 
     def _steps_to_event(self) -> int:
         """Iterations until the first end, or until a cache is full (then one leaves it)."""
-        limits = self._limits
+        limits, before = self._limits, self._preempted
         steps = 1 << 60
         for rank in self._ranks:
             if not rank.running:
                 continue
-            room = limits.kv_tokens - rank.kv - (rank.running + len(rank.prefill)) * limits.lost
-            while room < rank.running and rank.running > 1:
+            room = limits.kv_tokens - rank.kv - (rank.running + len(rank.prefill)) * self._lost
+            while room < rank.gain and rank.running > 1:
                 self._preempt(rank)
-                room = limits.kv_tokens - rank.kv - rank.running * limits.lost
-            steps = min(
-                steps, rank.ends[0][0] - self._step, max(int(room / rank.running), 1)
-            )
-        return max(steps, 1)
+                room = limits.kv_tokens - rank.kv - rank.running * self._lost
+            steps = min(steps, rank.ends[0][0] - self._step, max(int(room / rank.gain), 1))
+        # What has left may fit again after the next iteration.
+        return max(steps, 1) if self._preempted == before else 1
 
     def _preempt(self, rank: _Rank) -> None:
         """The request admitted last gives up its cache and is computed again later."""
         place = max(range(len(rank.ends)), key=lambda i: rank.ends[i][1])
         end, _, request = rank.ends.pop(place)
         rank.ends.sort()
-        left = end - self._step
-        held = self._prompt[request] + self._left[request] - left
-        rank.kv -= held
-        rank.booked -= self._limits.reserve * left
-        rank.running -= 1
+        steps = end - self._step
+        # What its remaining iterations would have brought, in whole tokens from here on.
+        coming = self._left[request] * steps / self._need[request]
+        left = max(1, round(coming))
+        rank.kv -= self._prompt[request] + self._left[request] - coming
+        rank.booked -= self._limits.reserve * coming
+        self._leave(rank, request)
         # What it has produced so far becomes part of its prompt.
-        self._prompt[request] = int(held)
+        self._prompt[request] += self._left[request] - left
         self._done[request] = 0
+        self._need[request] = steps
         self._left[request] = left + 1  # computing the prompt again yields a token
         rank.waiting.appendleft(request)
         self._preempted += 1

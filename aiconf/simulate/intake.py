@@ -25,6 +25,9 @@ class IntakeCost:
     token: float = 0.0
 
 
+NO_INTAKE = IntakeCost()
+
+
 class Intake:
     """Requests on their way, in the order in which they reach the queue."""
 

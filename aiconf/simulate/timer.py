@@ -9,6 +9,7 @@ Between the points of a list times are linear, as they are between measured poin
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -23,25 +24,44 @@ class IterationTimer:
 
     most_tokens: tokens of one rank in an iteration at most; most_decode: sequences of one rank;
     longest: tokens of a context.
+
+    draft, drafts: step model of the layer that drafts tokens and how many it drafts. Its first
+    pass of an iteration takes the same tokens as the model, so that its times are added to the
+    model's; each further pass takes one token of each sequence.
     """
 
     def __init__(
-        self, step: StepModel, most_tokens: int, most_decode: int, longest: int
+        self,
+        step: StepModel,
+        most_tokens: int,
+        most_decode: int,
+        longest: int,
+        draft: StepModel | None = None,
+        drafts: int = 0,
     ) -> None:
         self._dp = step.parallel.dp
         self._graphs = step.graph_sizes
+        self._each = each = drafts + 1
+        steps = (step,) if draft is None else (step, draft)
+        most_tokens = max(most_tokens, most_decode * each)
         ranks = np.arange(most_tokens + 1.0)
-        self._rank: list[float] = step.rank_seconds(ranks).tolist()
-        self._sampled: list[float] = step.sampled_seconds(np.arange(most_decode + 65.0)).tolist()
+        self._rank = _summed(s.rank_seconds(ranks) for s in steps)
+        sampled = np.arange(most_decode * each + 65.0)
+        self._sampled = _summed(s.sampled_seconds(sampled) for s in steps)
         self._group_stride = max(1, most_tokens * self._dp // 16384)
         groups = np.arange(0.0, most_tokens * self._dp + self._group_stride, self._group_stride)
-        self._group: list[float] = step.group_seconds(groups).tolist()
-        self._decode = _decode_attention(step, most_decode, longest)
+        self._group = _summed(s.group_seconds(groups) for s in steps)
+        parts = [(s, each, 1) for s in steps]
+        self._further = [0.0] * (most_decode + 1)
+        if draft is not None and drafts > 1:
+            parts.append((draft, 1, drafts - 1))
+            self._further = _further_passes(draft, most_decode, drafts - 1)
+        self._decode = _decode_attention(parts, most_decode, longest)
         self._stride = longest / (_CONTEXTS - 1)
-        self._prompt, self._prompt_stride = _prompt_attention(step, longest)
+        self._prompt, self._prompt_stride = _prompt_attention(steps, longest)
         self._padded = _padding(self._graphs, most_decode)
         self._host = step.traits.host
-        self._launch: list[float] = step.launch_seconds(ranks).tolist()
+        self._launch = _summed(s.launch_seconds(ranks) for s in steps)
         self._hidden = step.traits.asynchronous(step.parallel)
 
     def decode(self, sequences: int, context: float, everywhere: int) -> float:
@@ -49,9 +69,10 @@ class IterationTimer:
 
         context: mean cached tokens of the sequences of the busiest rank.
         """
-        rows = self._padded[sequences]
+        rows, each = self._padded[sequences], self._each
         group = everywhere if rows == sequences else rows * self._dp
-        time = self._rank[rows] + self._groups(group) + self._sampled[rows]
+        time = self._rank[rows * each] + self._groups(group * each) + self._sampled[rows * each]
+        time += self._further[rows]
         return self._with_host(time + self.decode_attention(sequences, context), sequences)
 
     def mixed(
@@ -63,11 +84,14 @@ class IterationTimer:
         prompt_attention: float,
         sampled: int,
     ) -> float:
-        """Iteration with prompt tokens: ``tokens`` on the busiest rank in all."""
+        """Iteration with prompt tokens: ``tokens`` on the busiest rank in all.
+
+        sampled: tokens that a next one is sampled after.
+        """
         time = self._rank[tokens] + self._groups(everywhere) + self._sampled[sampled]
         time += prompt_attention
         if decode:
-            time += self.decode_attention(decode, context)
+            time += self.decode_attention(decode, context) + self._further[decode]
         return max(self._with_host(time, sampled), self._launch[tokens])
 
     def decode_attention(self, sequences: int, context: float) -> float:
@@ -100,13 +124,34 @@ class IterationTimer:
         return max(gpu, host) if self._hidden else gpu + host
 
 
-def _decode_attention(step: StepModel, most: int, longest: int) -> list[list[float]]:
-    """Rows by batch size (0 to ``most``), columns by context."""
+def _summed(parts: Iterable[Array]) -> list[float]:
+    found: list[float] = sum(parts, np.zeros(1)).tolist()
+    return found
+
+
+def _further_passes(draft: StepModel, most: int, passes: int) -> list[float]:
+    """Seconds of ``passes`` of the draft layer, without attention, by sequences of a rank."""
+    rows = np.arange(most + 1.0)
+    each = draft.rank_seconds(rows) + draft.group_seconds(rows * draft.parallel.dp)
+    found: list[float] = (passes * (each + draft.sampled_seconds(rows))).tolist()
+    return found
+
+
+def _decode_attention(
+    parts: Sequence[tuple[StepModel, int, int]], most: int, longest: int
+) -> list[list[float]]:
+    """Rows by batch size (0 to ``most``), columns by context.
+
+    parts: step models, tokens of each sequence in a pass of theirs, and their passes.
+    """
     contexts = np.linspace(0.0, longest, _CONTEXTS)
     sizes = np.unique(np.concatenate([np.arange(1.0, 65.0), np.geomspace(64.0, most, 48)]))
     sizes = np.unique(np.round(sizes[sizes <= most]))
     n, c = (grid.ravel() for grid in np.meshgrid(sizes, contexts, indexing="ij"))
-    known = step.attention_seconds(Batch.of(decode=n, context=np.maximum(c, 1.0)))
+    known = np.zeros(len(n))
+    for step, each, passes in parts:
+        batch = Batch.of(decode=n, context=np.maximum(c, 1.0), drafted=each)
+        known = known + passes * step.attention_seconds(batch)
     table = known.reshape(len(sizes), _CONTEXTS)
     every: Array = np.array(
         [np.interp(np.arange(most + 1.0), sizes, table[:, i]) for i in range(_CONTEXTS)]
@@ -115,14 +160,15 @@ def _decode_attention(step: StepModel, most: int, longest: int) -> list[list[flo
     return rows
 
 
-def _prompt_attention(step: StepModel, longest: int) -> tuple[list[float], float]:
+def _prompt_attention(
+    steps: Sequence[StepModel], longest: int
+) -> tuple[list[float], float]:
     """Attention of one causal prompt by its length, evenly spaced."""
     stride = max(longest / 2048.0, 1.0)
     lengths = np.arange(0.0, longest + 2 * stride, stride)
     lengths[0] = 1.0
-    known = step.attention_seconds(Batch.of(prefill_tokens=lengths))
-    values: list[float] = known.tolist()
-    return values, stride
+    batch = Batch.of(prefill_tokens=lengths)
+    return _summed(step.attention_seconds(batch) for step in steps), stride
 
 
 def _padding(sizes: Array, most: int) -> list[int]:
