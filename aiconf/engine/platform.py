@@ -31,4 +31,5 @@ def platform(
     UserError
         For an unknown system or backend, or a folder that cannot be read.
     """
-    return Platform.of(_database(perf_db), load_system(system), changed(load_traits(backend), changes))
+    traits = changed(load_traits(backend), changes)
+    return Platform.of(_database(perf_db), load_system(system), traits)

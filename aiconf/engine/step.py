@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from aiconf.engine.attention import AttentionTimer
 from aiconf.engine.batch import Array, Batch
 from aiconf.engine.curves import PART, TOKENS, Curves
+from aiconf.engine.trait_schema import Exchange as ExchangeKernel
 from aiconf.engine.traits import Traits
 from aiconf.model.operators import (
     Collective,
@@ -43,6 +44,7 @@ from aiconf.perf.memory import memory_seconds
 from aiconf.perf.moe import Experts, moe_seconds
 from aiconf.perf.origin import Origin, Origins, unmeasured
 from aiconf.perf.tables import Tables
+from aiconf.perf.wide_moe import wide_moe_seconds
 
 
 @dataclass(frozen=True)
@@ -219,12 +221,21 @@ class StepModel:
         if isinstance(operator, MoeExchange):
             return "communication", self._exchange(operator)
         assert isinstance(operator, Moe)
+        return "moe", self._experts(operator)
+
+    def _experts(self, operator: Moe) -> tuple[Array, Origins]:
+        tables = self._tables
         shape = Experts(
             operator.hidden, operator.inter, operator.topk, operator.experts,
             operator.tp, operator.ep,
         )  # fmt: skip
         dtype = self._moe_dtype(operator.dtype)
-        return "moe", moe_seconds(
+        if operator.attention_dp and self._all_to_all():
+            balanced = operator.ep >= self.traits.layouts.balanced_ep
+            wide = wide_moe_seconds(tables, dtype, shape, TOKENS, balanced=balanced)
+            if wide is not None:
+                return wide
+        return moe_seconds(
             tables, dtype, shape, TOKENS, attention_dp=operator.attention_dp
         )
 
@@ -234,10 +245,15 @@ class StepModel:
             operator.ranks, operator.hidden, operator.topk, operator.experts,
             sent_precision(operator.dtype),
         )  # fmt: skip
-        kernel = self.traits.exchange(
-            self.parallel, tables.system.nvlink_domain, measured_kernels(tables)
-        )
-        return exchange_seconds(tables, kernel, shape, TOKENS * operator.token_share)
+        return exchange_seconds(tables, self._way(), shape, TOKENS * operator.token_share)
+
+    def _way(self) -> ExchangeKernel:
+        domain = self._tables.system.nvlink_domain
+        return self.traits.exchange(self.parallel, domain, measured_kernels(self._tables))
+
+    def _all_to_all(self) -> bool:
+        """Whether a rank receives only the tokens of its own experts."""
+        return self._way() not in ("none", "all_reduce", "allgather_reducescatter")
 
     def _add_send(self, operator: PipelineSend) -> None:
         """Activations cross every boundary between pipeline stages once."""

@@ -201,7 +201,8 @@ class Layouts:
     dp_ranks: ``any``: attention replicas of any tp; ``all``: attention DP spans every rank
     (attention tp is then 1). ep_sizes: ``all``: experts are split over every rank or none;
     ``divisor``: over any number of ranks that divides them. rank_in_pod: with attention DP,
-    the tp x pp GPUs of a rank share a node.
+    the tp x pp GPUs of a rank share a node. balanced_ep: expert-parallel ranks from which
+    deployments balance the experts by redundant copies of them.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
@@ -209,6 +210,7 @@ class Layouts:
     dp_ranks: Literal["any", "all"]
     ep_sizes: Literal["all", "divisor"]
     rank_in_pod: bool
+    balanced_ep: int
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -81,10 +81,17 @@ def predict(deployment: Deployment, traffic: Traffic) -> Prediction:
             replay = _aggregated(deployment, engine, traffic, wait)
         scale = deployment.workers.count * engine.step.parallel.pp
         return _summary(replay, scale, traffic, ((engine, sum(replay.busy)),))
-    before = _engine(deployment, deployment.prefill.parallel, traffic)
+    before = _engine(_without_prompt_graphs(deployment), deployment.prefill.parallel, traffic)
     after = _engine(deployment, deployment.workers.parallel, traffic)
     replay = _disaggregated(deployment, before, after, traffic)
     return _summary(replay, 1, traffic, ((before, replay.busy[0]), (after, replay.busy[1])))
+
+
+def _without_prompt_graphs(deployment: Deployment) -> Deployment:
+    """The deployment with the facts of an engine that only prefills."""
+    if not _platform(deployment).traits.graphs.prefill_needs_plain:
+        return deployment
+    return replace(deployment, changes=(*deployment.changes, ("graphs.prefill", "none")))
 
 
 def _platform(deployment: Deployment) -> Platform:

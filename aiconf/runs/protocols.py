@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from aiconf.engine.speculation import Speculation
 from aiconf.engine.changes import Changes
+from aiconf.engine.speculation import Speculation
 from aiconf.resources import read_yaml
 from aiconf.runs.cells import Cells, precision_of
 from aiconf.runs.history import facts_of

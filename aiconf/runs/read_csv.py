@@ -14,7 +14,7 @@ from aiconf.runs.cells import (
     traffic,
 )
 from aiconf.runs.history import kv_dtype, past_facts
-from aiconf.runs.layouts import aggregated_workers, runnable, side_workers
+from aiconf.runs.layouts import aggregated_workers, both_sides, runnable
 from aiconf.runs.measured import Deployment, MeasuredRun, Metrics, Row
 from aiconf.runs.names import model_of
 from aiconf.runs.protocols import engine_settings
@@ -47,8 +47,9 @@ def _run(cells: Cells) -> MeasuredRun:
     if mode == "agg":
         prefill, workers = None, aggregated_workers(cells)
     elif mode == "disagg":
-        prefill = side_workers(cells.get("prefill_config", ""), "prefill")
-        workers = side_workers(cells.get("decode_config", ""), "decode")
+        prefill, workers = both_sides(
+            cells.get("prefill_config", ""), cells.get("decode_config", "")
+        )
     else:
         raise Skipped(f"serving_mode '{mode}' is neither agg nor disagg")
     spec = model_of(cells.get("model", ""), precision)
