@@ -243,6 +243,9 @@ Small = Literal[
 class Host:
     """CPU time of the engine loop: per iteration, per running sequence; 0 where unknown.
 
+    seconds_exposed_per_layer: time of an iteration that is neither in its operators nor hidden
+    behind them, however the host works, per layer of the model: gaps between kernels, small
+    kernels that no table holds, input preparation and sampling outside the captured graph.
     seconds_per_request: from the client to the engine's queue and back with the first token
     (HTTP, tokenisation, messages between processes); it delays a request but occupies nothing.
     """
@@ -251,3 +254,4 @@ class Host:
     seconds_per_iteration: float
     seconds_per_sequence: float
     seconds_per_request: float
+    seconds_exposed_per_layer: float
