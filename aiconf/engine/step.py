@@ -17,6 +17,7 @@ from aiconf.engine.batch import Array, Batch
 from aiconf.engine.curves import PART, TOKENS, Curves
 from aiconf.engine.trait_schema import Exchange as ExchangeKernel
 from aiconf.engine.traits import Traits
+from aiconf.model.attention_operators import BF16
 from aiconf.model.operators import (
     Collective,
     Elementwise,
@@ -73,6 +74,8 @@ class StepModel:
     ) -> None:
         self.spec, self.parallel, self.traits, self.kv_dtype = spec, parallel, traits, kv_dtype
         self._tables = tables
+        # Largest message in bytes whose all-reduce also adds the residual and norms; 0: none.
+        self._norm_limit = traits.norm_limit(tables.system.gpu.sm, parallel.tp)
         self._rank = Curves()  # of the tokens of one attention rank
         self._group = Curves()  # of the tokens of all ranks that share the experts
         self._sampled = Curves()  # of the sequences that sample a token
@@ -87,6 +90,8 @@ class StepModel:
         self._all = (self._rank, self._group, self._sampled)
         for curves in self._all:
             curves.close()
+        layers = sum(group.count for group in spec.layers)
+        self._exposed = traits.host.seconds_exposed_per_layer * layers
         # Captured sizes nest, so those of the engine's largest default stand for all.
         gpu = tables.system.gpu
         most = traits.max_sequences(gpu.memory_bytes, gpu.sm)
@@ -109,6 +114,11 @@ class StepModel:
         return total + self._host(batch, sampled, total)
 
     @property
+    def exposed_seconds(self) -> float:
+        """Seconds of every iteration that its operators do not explain (see ``Host``)."""
+        return self._exposed
+
+    @property
     def graph_sizes(self) -> Array:
         """Batch sizes captured as CUDA graphs, ascending."""
         return self._graph_sizes
@@ -129,6 +139,10 @@ class StepModel:
         """Seconds of attention beside ``rank_seconds``, without projections counted there."""
         rows = batch.prefill_tokens + batch.decode * batch.drafted
         return self._attention.seconds(batch) - self._attention.projection_seconds(rows)
+
+    def walk_seconds(self, keys: Array) -> Array:
+        """Least attention seconds of a chunk that sees ``keys`` (see ``perf.attention``)."""
+        return self._attention.walk_seconds(keys)
 
     def time(self, batch: Batch) -> StepTime:
         """Seconds of each iteration with its parts and their origin."""
@@ -173,11 +187,12 @@ class StepModel:
         return np.where(prompt_tokens > 0, inside, 0.0)
 
     def _host(self, batch: Batch, running: Array, gpu: Array) -> Array:
-        """Host time that the GPU waits for: all of it, or what exceeds the GPU's own time."""
+        """Host time that the GPU waits for: what is exposed always, and all of the rest or what
+        exceeds the GPU's own time."""
         host = self.traits.host
         busy = host.seconds_per_iteration + host.seconds_per_sequence * running
         hidden = gpu if self.traits.asynchronous(self.parallel) else 0.0
-        late = np.where(running > 0, np.maximum(busy - hidden, 0.0), 0.0)
+        late = np.where(running > 0, np.maximum(busy - hidden, 0.0) + self._exposed, 0.0)
         return np.maximum(late, self.launch_seconds(batch.prefill_tokens) - gpu)
 
     def _add(self, operator: Operator) -> None:
@@ -189,10 +204,11 @@ class StepModel:
             return
         # Layouts share most of their shapes: each is timed once per set of tables.
         once = replace(operator, count=1)
+        key = (once, self._norm_limit)
         built = self._tables.built
-        if once not in built:
-            built[once] = self._timed(once)
-        part, (time, origin) = built[once]
+        if key not in built:
+            built[key] = self._timed(once)
+        part, (time, origin) = built[key]
         self._curves(operator).add(part, time * operator.count, origin)
 
     def _curves(self, operator: Operator) -> Curves:
@@ -209,15 +225,12 @@ class StepModel:
         if isinstance(operator, Gemm):
             return "gemm", gemm_seconds(tables, operator.dtype, operator.n, operator.k, TOKENS)
         if isinstance(operator, Elementwise):
-            time, origin = memory_seconds(
-                tables, operator.bytes_per_token * TOKENS / operator.launches
-            )
-            return "memory", (time * operator.launches, origin)
+            return "memory", self._elementwise(operator)
         if isinstance(operator, Quantize):
             return "memory", memory_seconds(tables, 3.0 * operator.k * TOKENS)
         if isinstance(operator, Collective):
             moved = operator.bytes_per_token * TOKENS
-            return "communication", collective_seconds(tables, operator.op, operator.ranks, moved)
+            return "communication", self._collective(operator, moved)
         if isinstance(operator, MoeExchange):
             return "communication", self._exchange(operator)
         assert isinstance(operator, Moe)
@@ -238,6 +251,29 @@ class StepModel:
         return moe_seconds(
             tables, dtype, shape, TOKENS, attention_dp=operator.attention_dp
         )
+
+    def _collective(self, operator: Collective, moved: Array) -> tuple[Array, Origins]:
+        """An all-reduce takes the kernel that also norms as far as the engine uses it."""
+        time, origin = collective_seconds(self._tables, operator.op, operator.ranks, moved)
+        norms_next = operator.op == "all_reduce" and operator.where != "qk_norm"
+        if not norms_next or not self._norm_limit:
+            return time, origin
+        normed, lent = collective_seconds(
+            self._tables, operator.op, operator.ranks, moved, normed=True
+        )
+        joined = moved <= self._norm_limit
+        return np.where(joined, normed, time), np.where(joined, lent, origin)
+
+    def _elementwise(self, operator: Elementwise) -> tuple[Array, Origins]:
+        """Kernels that move memory; of a norm in the all-reduce before it only the traffic."""
+        moved = operator.bytes_per_token * TOKENS
+        time, origin = memory_seconds(self._tables, moved / operator.launches)
+        time = time * operator.launches
+        if operator.kind == "norm":
+            traffic = moved / self._tables.system.gpu.memory_bandwidth
+            message = TOKENS * self.spec.hidden * BF16
+            time = np.where(message <= self._norm_limit, traffic, time)
+        return time, origin
 
     def _exchange(self, operator: MoeExchange) -> tuple[Array, Origins]:
         tables = self._tables
@@ -269,8 +305,6 @@ class StepModel:
             return operator.after in traits.fused_quantization
         if not isinstance(operator, Elementwise):
             return False
-        if operator.kind == "norm" and traits.norm_in_all_reduce and self.parallel.tp > 1:
-            return True
         in_module = operator.kind in ("latent_norm", "rope", "kv_write")
         return operator.kind in traits.fused_elementwise or (in_module and self._attention.whole)
 

@@ -250,6 +250,9 @@ class Host:
     """CPU time of the engine loop: per iteration, per running sequence; 0 where unknown.
 
     seconds_per_operator: launching one operator of a model outside a CUDA graph.
+    seconds_exposed_per_layer: time of an iteration that is neither in its operators nor hidden
+    behind them, however the host works, per layer of the model: gaps between kernels, small
+    kernels that no table holds, input preparation and sampling outside the captured graph.
     seconds_per_request: from the client to the engine's queue and back with the first token
     (HTTP, messages between processes); it delays a request but occupies nothing.
     intake_per_request, intake_per_token: work of the server's event loop on each request and
@@ -263,3 +266,4 @@ class Host:
     seconds_per_request: float
     intake_per_request: float
     intake_per_token: float
+    seconds_exposed_per_layer: float
