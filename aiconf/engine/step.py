@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 from aiconf.engine.attention import AttentionTimer
 from aiconf.engine.batch import Array, Batch
 from aiconf.engine.curves import PART, TOKENS, Curves
+from aiconf.engine.linear import LinearTimer
 from aiconf.engine.traits import Traits
 from aiconf.model.operators import (
     Collective,
     Elementwise,
     Gemm,
     GqaAttention,
+    LinearScan,
     MlaAttention,
     Moe,
     MoeExchange,
@@ -67,6 +69,7 @@ class StepModel:
         self._sampled = Curves()  # of the sequences that sample a token
         stage = operators(spec, parallel)
         self._attention = AttentionTimer(tables, stage, kv_dtype)
+        self._linear = LinearTimer(tables, stage)
         for operator in stage:
             self._add(operator)
         self._all = (self._rank, self._group, self._sampled)
@@ -82,6 +85,8 @@ class StepModel:
         """Seconds of each iteration of ``batch``: every rank, all layers, one pass."""
         rank, group, sampled = self._tokens(batch)
         total = self._attention.seconds(batch)
+        if self._linear:
+            total += self._linear.seconds(batch)
         for curves, tokens in zip(self._all, (rank, group, sampled), strict=True):
             total += curves.total_at(tokens)
         return total + self._host(sampled, total)
@@ -104,15 +109,28 @@ class StepModel:
         return self._sampled.total_at(sequences)
 
     def attention_seconds(self, batch: Batch) -> Array:
-        """Seconds of attention beside ``rank_seconds``, without projections counted there."""
+        """Seconds of attention beside ``rank_seconds`` and ``prompt_scan_seconds``."""
         rows = batch.prefill_tokens + batch.decode
-        return self._attention.seconds(batch) - self._attention.projection_seconds(rows)
+        found = self._attention.seconds(batch) - self._attention.projection_seconds(rows)
+        if self._linear:
+            found += self._linear.decode_seconds(batch.decode * batch.drafted)
+        return found
+
+    @property
+    def scans(self) -> bool:
+        """Whether layers of linear attention take ``prompt_scan_seconds``."""
+        return bool(self._linear)
+
+    def prompt_scan_seconds(self, tokens: Array, sequences: Array) -> Array:
+        """Seconds of linear attention for the ``tokens`` of ``sequences`` prompts."""
+        return self._linear.prompt_seconds(tokens, sequences)
 
     def time(self, batch: Batch) -> StepTime:
         """Seconds of each iteration with its parts and their origin."""
         rank, group, sampled = self._tokens(batch)
         total = self._rank.at(rank) + self._group.at(group) + self._sampled.at(sampled)
         self._attention.add(total[PART["attention"]], batch)
+        self._linear.add(total[PART["attention"]], batch)
         gpu = total.sum(axis=(0, 1))
         total[PART["overhead"], Origin.INTERPOLATED] += self._host(sampled, gpu)
         return StepTime(total.sum(axis=(0, 1)), total.sum(axis=1), total.sum(axis=0))
@@ -153,7 +171,7 @@ class StepModel:
         if isinstance(operator, PipelineSend):
             self._add_send(operator)
             return
-        if isinstance(operator, (GqaAttention, MlaAttention)) or self._fused(operator):
+        if isinstance(operator, (GqaAttention, LinearScan, MlaAttention)) or self._fused(operator):
             return
         # Layouts share most of their shapes: each is timed once per set of tables.
         once = replace(operator, count=1)

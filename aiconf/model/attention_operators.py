@@ -10,13 +10,14 @@ from aiconf.model.operation import (
     Elementwise,
     Gemm,
     GqaAttention,
+    LinearScan,
     MlaAttention,
     Operator,
     Producer,
     Quantize,
 )
 from aiconf.model.shard import rank_heads, rank_kv_heads
-from aiconf.model.spec import Attention, ModelSpec, Precision, Quantization
+from aiconf.model.spec import Attention, LinearAttention, ModelSpec, Precision, Quantization
 
 BF16 = 2.0  # bytes of an activation
 # Precisions whose products take quantised activations; int4 and mxfp4 are weight only.
@@ -30,13 +31,16 @@ def quantize(k: int, dtype: Precision, count: int, after: Producer) -> Iterator[
 
 
 def attention_operators(
-    spec: ModelSpec, attention: Attention, tp: int, count: int
+    spec: ModelSpec, attention: Attention | LinearAttention, tp: int, count: int
 ) -> Iterator[Operator]:
     """Yield the operators of ``count`` attention blocks and the norm before each."""
     hidden = spec.hidden
     yield Elementwise(4 * hidden * BF16, 1, count, "norm")  # x and residual, in and out
-    block = _mla if attention.kind == "mla" else _gqa
-    yield from block(spec, attention, tp, count)
+    if isinstance(attention, LinearAttention):
+        yield from _gated_delta(spec, attention, tp, count)
+    else:
+        block = _mla if attention.kind == "mla" else _gqa
+        yield from block(spec, attention, tp, count)
     if tp > 1:
         yield Collective("all_reduce", tp, hidden * BF16, count, "attention")
 
@@ -56,6 +60,8 @@ def _gqa(spec: ModelSpec, attention: Attention, tp: int, count: int) -> Iterator
     cache = 2.0 if dtypes.kv == "bf16" else 1.0
     yield Elementwise(2 * kv_heads * dim * (BF16 + cache), 1, count, "kv_write")
     yield GqaAttention(heads, kv_heads, dim, attention.window, count, attention.sinks)
+    if attention.output_gate:
+        yield Elementwise(3 * heads * dim * BF16, 1, count, "gate")
     yield from quantize(heads * dim, dtypes.attention_output, count, "attention")
     yield Gemm(
         spec.hidden,
@@ -65,6 +71,30 @@ def _gqa(spec: ModelSpec, attention: Attention, tp: int, count: int) -> Iterator
         "all",
         "attention",
     )
+
+
+def _gated_delta(
+    spec: ModelSpec, attention: LinearAttention, tp: int, count: int
+) -> Iterator[Operator]:
+    """q, k, v and output gate in one product, the two gates of each value head in another.
+
+    As SGLang (models/qwen3_next.py, qwen3_5.py) and vLLM run it: in_proj_qkvz, in_proj_ba, split,
+    convolution, recurrence, gated norm, out_proj.
+    """
+    dtypes = spec.quantization
+    keys, values = attention.key_heads // tp, attention.value_heads // tp
+    width, value_width = keys * attention.key_dim, values * attention.value_dim
+    yield from quantize(spec.hidden, dtypes.attention, count, "norm")
+    together = 2 * width + 2 * value_width
+    yield Gemm(together, spec.hidden, dtypes.attention, count, "all", "attention")
+    yield Gemm(2 * values, spec.hidden, "bf16", count, "all", "attention")
+    yield Elementwise(2 * together * BF16, 1, count, "gate")  # split into q, k, v and gates
+    yield LinearScan(
+        attention.kind, keys, values, attention.key_dim, attention.value_dim, attention.taps, count
+    )
+    yield Elementwise(3 * value_width * BF16, 1, count, "gate")  # norm(o) * silu(z)
+    yield from quantize(value_width, dtypes.attention_output, count, "attention")
+    yield Gemm(spec.hidden, value_width, dtypes.attention_output, count, "all", "attention")
 
 
 def _mla(spec: ModelSpec, attention: Attention, tp: int, count: int) -> Iterator[Operator]:

@@ -34,6 +34,17 @@ class AttentionFile(Strict):
     qk_rope_head_dim: int = 0
 
 
+class LinearFile(Strict):
+    """`aiconf.model.spec.LinearAttention`."""
+
+    kind: str = Field(pattern="^gdn$")
+    key_heads: PositiveInt
+    value_heads: PositiveInt
+    key_dim: PositiveInt
+    value_dim: PositiveInt
+    taps: PositiveInt
+
+
 class FfnFile(Strict):
     """A dense feed-forward block, or a block of experts where ``experts`` is given."""
 
@@ -43,13 +54,14 @@ class FfnFile(Strict):
     shared_intermediate: int = 0
     bias: bool = False
     router_bias: bool = False
+    shared_gate: bool = False
 
 
 class GroupFile(Strict):
     """``count`` identical layers."""
 
     count: PositiveInt
-    attention: AttentionFile
+    attention: AttentionFile | LinearFile
     ffn: FfnFile
 
 

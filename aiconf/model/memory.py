@@ -22,6 +22,7 @@ from aiconf.model.spec import (
     Attention,
     DenseFfn,
     LayerGroup,
+    LinearAttention,
     ModelSpec,
     MoeFfn,
     Precision,
@@ -116,17 +117,45 @@ def kv_layout(
     """
     size = cache_bytes_per_element(kv_dtype or spec.quantization.kv)
     found: dict[int | None, float] = {}
-    for window in {group.attention.window for group in spec.layers}:
+    cut = [
+        [(g.attention, g.count) for g in stage if isinstance(g.attention, Attention)]
+        for stage in stages(spec, parallel)
+    ]
+    for window in {attention.window for attention, _ in spec.softmax}:
         found[window] = max(
-            sum(
-                group.count * _kv_elements(group.attention, parallel.tp)
-                for group in stage
-                if group.attention.window == window
-            )
-            for stage in stages(spec, parallel)
+            sum(n * _kv_elements(a, parallel.tp) for a, n in stage if a.window == window)
+            for stage in cut
         )
     order = sorted(found, key=lambda window: window or 0)
     return tuple((window, found[window] * size) for window in order)
+
+
+def state_bytes(spec: ModelSpec, parallel: Parallel) -> float:
+    """Bytes that the linear-attention layers keep per sequence and GPU, however long it is.
+
+    The recurrence's matrices in float32 (``mamba_ssm_dtype`` of the checkpoints) and the last
+    inputs of the convolution in bf16, on the pipeline stage with the most such layers (SGLang
+    configs/mamba_utils.py, vLLM MambaStateShapeCalculator.gated_delta_net_state_shape).
+    """
+    return max(
+        sum(
+            g.count * _state(g.attention, parallel.tp)
+            for g in stage
+            if isinstance(g.attention, LinearAttention)
+        )
+        for stage in stages(spec, parallel)
+    )
+
+
+def _state(attention: LinearAttention, tp: int) -> float:
+    matrices = attention.value_heads // tp * attention.key_dim * attention.value_dim
+    return 4.0 * matrices + 2.0 * (attention.taps - 1) * _mixed_width(attention, tp)
+
+
+def _mixed_width(attention: LinearAttention, tp: int) -> int:
+    """Channels of the convolution on one rank: q, k and v."""
+    keys, values = attention.key_heads // tp, attention.value_heads // tp
+    return 2 * keys * attention.key_dim + values * attention.value_dim
 
 
 def kv_bytes_per_token(spec: ModelSpec, parallel: Parallel, kv_dtype: str | None = None) -> float:
@@ -174,8 +203,11 @@ def _layers(spec: ModelSpec, groups: Iterable[LayerGroup], parallel: Parallel) -
 
 def _layer(spec: ModelSpec, group: LayerGroup, parallel: Parallel) -> Iterator[Weights]:
     yield _dense(2 * spec.hidden, "bf16")  # the norms before attention and feed-forward
-    attention = _mla if group.attention.kind == "mla" else _gqa
-    yield from attention(spec.hidden, group.attention, spec.quantization, parallel.tp)
+    if isinstance(group.attention, LinearAttention):
+        yield from _linear(spec.hidden, group.attention, spec.quantization, parallel.tp)
+    else:
+        attention = _mla if group.attention.kind == "mla" else _gqa
+        yield from attention(spec.hidden, group.attention, spec.quantization, parallel.tp)
     if isinstance(group.ffn, DenseFfn):
         width = ceil_div(group.ffn.intermediate, parallel.tp)
         yield _dense(3 * spec.hidden * width, spec.quantization.dense)
@@ -193,6 +225,18 @@ def _gqa(hidden: int, attention: Attention, kinds: Quantization, tp: int) -> Ite
     yield _dense(small + 2 * attention.head_dim * attention.qk_norm, "bf16")
 
 
+def _linear(
+    hidden: int, attention: LinearAttention, kinds: Quantization, tp: int
+) -> Iterator[Weights]:
+    """Projections, gates (always bf16), convolution, decay and time step, norm of a head."""
+    values = attention.value_heads // tp
+    width, mixed = values * attention.value_dim, _mixed_width(attention, tp)
+    yield _dense(hidden * (mixed + width), kinds.attention)
+    yield _dense(hidden * width, kinds.attention_output)
+    small = 2 * values * hidden + attention.taps * mixed + 2 * values + attention.value_dim
+    yield _dense(small, "bf16")
+
+
 def _mla(hidden: int, attention: Attention, kinds: Quantization, tp: int) -> Iterator[Weights]:
     heads, rank = rank_heads(attention, tp), attention.kv_lora_rank
     low = attention.q_lora_rank
@@ -208,8 +252,8 @@ def _mla(hidden: int, attention: Attention, kinds: Quantization, tp: int) -> Ite
     yield _dense(low + rank, "bf16")  # norms of both latents
 
 
-def _absorbed_bytes(attention: Attention, tp: int) -> float:
-    if attention.kind != "mla":
+def _absorbed_bytes(attention: Attention | LinearAttention, tp: int) -> float:
+    if isinstance(attention, LinearAttention) or attention.kind != "mla":
         return 0.0
     per_head = attention.kv_lora_rank * (attention.qk_nope_head_dim + attention.v_head_dim)
     return rank_heads(attention, tp) * per_head * weight_bytes_per_element("bf16")
@@ -227,6 +271,7 @@ def _experts(spec: ModelSpec, ffn: MoeFfn, parallel: Parallel) -> Iterator[Weigh
     if ffn.shared_intermediate:
         shared = ceil_div(ffn.shared_intermediate, parallel.tp)
         yield _dense(3 * hidden * shared, kinds.dense)
+        yield _dense(hidden * ffn.shared_gate, "bf16")
     rows = hidden + (1 if ffn.bias or ffn.router_bias else 0)
     yield _dense(ffn.experts * rows, "bf16")  # the router is whole on every rank
 

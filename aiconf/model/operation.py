@@ -83,6 +83,19 @@ class MlaAttention:
 
 
 @dataclass(frozen=True)
+class LinearScan:
+    """Convolution and recurrence of linear attention (kind as in `LinearAttention`), one rank."""
+
+    kind: Literal["gdn"]
+    key_heads: int
+    value_heads: int
+    key_dim: int
+    value_dim: int
+    taps: int
+    count: int
+
+
+@dataclass(frozen=True)
 class Moe:
     """Routed experts of a layer: both grouped products, activation and weighted sum.
 
@@ -109,8 +122,9 @@ class Elementwise:
     launches: int  # per occurrence; occurrences are ``count``
     count: int
     kind: Literal[
-        "norm", "qk_norm", "latent_norm", "rope", "kv_write", "activation", "topk", "embedding"
-    ]
+        "norm", "qk_norm", "latent_norm", "rope", "kv_write", "activation", "topk", "embedding",
+        "gate",
+    ]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -171,6 +185,7 @@ Operator = (
     Gemm
     | GqaAttention
     | MlaAttention
+    | LinearScan
     | Moe
     | Elementwise
     | Quantize

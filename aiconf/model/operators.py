@@ -14,6 +14,7 @@ from aiconf.model.operation import (
     Elementwise,
     Gemm,
     GqaAttention,
+    LinearScan,
     MlaAttention,
     Moe,
     MoeExchange,
@@ -22,7 +23,7 @@ from aiconf.model.operation import (
     Quantize,
 )
 from aiconf.model.shard import rank_vocab
-from aiconf.model.spec import Attention, ModelSpec
+from aiconf.model.spec import Attention, LinearAttention, ModelSpec
 from aiconf.parallel import Parallel
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Elementwise",
     "Gemm",
     "GqaAttention",
+    "LinearScan",
     "MlaAttention",
     "Moe",
     "MoeExchange",
@@ -66,7 +68,7 @@ def _all(spec: ModelSpec, parallel: Parallel) -> Iterator[Operator]:
     yield Elementwise(2 * hidden * BF16, 1, 1, "embedding")
     if tp > 1:
         yield Collective("all_reduce", tp, hidden * BF16, 1, "embedding")
-    blocks: Counter[Attention] = Counter()
+    blocks: Counter[Attention | LinearAttention] = Counter()
     for group in spec.layers:
         blocks[group.attention] += group.count
     for attention, count in blocks.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aiconf.model.spec import Attention, LayerGroup, ModelSpec, Precision
+from aiconf.model.spec import Attention, LayerGroup, LinearAttention, ModelSpec, Precision
 from aiconf.parallel import Parallel
 
 # Weights along each axis that share one scale, so that no shard may cut through them:
@@ -59,11 +59,11 @@ def stage_layers(layers: int, pp: int) -> tuple[int, ...]:
 def stages(spec: ModelSpec, parallel: Parallel) -> tuple[tuple[LayerGroup, ...], ...]:
     """Layer groups of each pipeline stage.
 
-    Groups follow one another (dense first layers, then experts), except that windowed and full
-    attention alternate: there each stage holds its share of both, rounded up.
+    Groups follow one another (dense first layers, then experts), except that windowed or linear
+    and full attention alternate: there each stage holds its share of both, rounded up.
     """
     sizes = stage_layers(spec.layer_count, parallel.pp)
-    if any(group.attention.window for group in spec.layers):
+    if any(_alternates(group) for group in spec.layers):
         total = spec.layer_count
         return tuple(
             tuple(_sized(group, ceil_div(group.count * size, total)) for group in spec.layers)
@@ -74,6 +74,10 @@ def stages(spec: ModelSpec, parallel: Parallel) -> tuple[tuple[LayerGroup, ...],
         found.append(_between(spec.layers, start, start + size))
         start += size
     return tuple(found)
+
+
+def _alternates(group: LayerGroup) -> bool:
+    return isinstance(group.attention, LinearAttention) or group.attention.window is not None
 
 
 def _sized(group: LayerGroup, count: int) -> LayerGroup:

@@ -38,6 +38,23 @@ class Attention:
 
 
 @dataclass(frozen=True)
+class LinearAttention:
+    """Attention with a state of fixed size per sequence in place of a KV cache.
+
+    ``gdn``: gated delta net (arXiv 2412.06464). A short convolution over q, k and v keeps the
+    last ``taps`` - 1 inputs; the recurrence keeps a ``key_dim`` x ``value_dim`` matrix per value
+    head, in float32 as the checkpoints state it (``mamba_ssm_dtype``).
+    """
+
+    kind: Literal["gdn"]
+    key_heads: int
+    value_heads: int
+    key_dim: int
+    value_dim: int
+    taps: int  # of the convolution
+
+
+@dataclass(frozen=True)
 class DenseFfn:
     """Gated feed-forward block: up, gate, down."""
 
@@ -54,6 +71,7 @@ class MoeFfn:
     shared_intermediate: int = 0  # of all shared experts together; 0: none
     bias: bool = False  # biases on router and expert projections (gpt-oss)
     router_bias: bool = False  # a per-expert correction bias of the router (DeepSeek-V3)
+    shared_gate: bool = False  # the shared expert is weighted by a learned sigmoid (Qwen)
 
 
 @dataclass(frozen=True)
@@ -61,7 +79,7 @@ class LayerGroup:
     """``count`` identical layers."""
 
     count: int
-    attention: Attention
+    attention: Attention | LinearAttention
     ffn: DenseFfn | MoeFfn
 
 
@@ -107,6 +125,12 @@ class ModelSpec:
     def layer_count(self) -> int:
         """Layers of the main model (MTP layers not counted)."""
         return sum(group.count for group in self.layers)
+
+    @property
+    def softmax(self) -> tuple[tuple[Attention, int], ...]:
+        """Attention blocks that keep a KV cache, and how many layers have each."""
+        found = [(g.attention, g.count) for g in self.layers]
+        return tuple((block, n) for block, n in found if isinstance(block, Attention))
 
     @property
     def is_moe(self) -> bool:

@@ -118,6 +118,22 @@ _ALL = (
         (_text("op", "pre or post"), _DTYPE, _HEADS, _KERNEL, _number("tokens", "tokens")),
     ),
     Schema(
+        "linear_attention",
+        "Linear attention with a state of fixed size",
+        (
+            _text("kind", "gdn: gated delta net"),
+            _text("stage", "conv: convolution over q, k and v; scan: the recurrence"),
+            _text("phase", "prefill or decode"),
+            _number("key_heads", "query and key heads on one GPU"),
+            _number("value_heads", "value heads on one GPU"),
+            _number("key_dim", "elements"),
+            _number("value_dim", "elements"),
+            _KERNEL,
+            _BATCH,
+            _ISL,
+        ),
+    ),
+    Schema(
         "moe", "Expert layers of the busiest GPU", (_DTYPE, *_MOE_SHAPE, _KERNEL, _GROUP_TOKENS)
     ),
     Schema(

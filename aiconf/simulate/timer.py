@@ -2,7 +2,8 @@
 
 A replay asks for the time of one batch at a time, a million times over. ``StepModel`` is made
 for arrays, so its curves are laid out here as plain lists: seconds by token count, decode
-attention by batch size and context, prefill attention by the length of the equal causal prompt.
+attention by batch size and context, prefill attention by the length of the equal causal prompt,
+linear attention of prompts by their number and tokens.
 Between the points of a list times are linear, as they are between measured points.
 """
 
@@ -15,6 +16,7 @@ import numpy as np
 from aiconf.engine.batch import Array, Batch
 from aiconf.engine.step import StepModel
 
+_PROMPTS = (1, 2, 4, 8, 16, 32, 64)  # in one iteration; more are taken as the last
 _CONTEXTS = 33  # points of the context axis: enough that decode attention is linear between
 
 
@@ -39,6 +41,8 @@ class IterationTimer:
         self._decode = _decode_attention(step, most_decode, longest)
         self._stride = longest / (_CONTEXTS - 1)
         self._prompt, self._prompt_stride = _prompt_attention(step, longest)
+        self._scan_stride = max(1, most_tokens // 2048)
+        self._scan = _prompt_scan(step, most_tokens, self._scan_stride) if step.scans else []
         self._padded = _padding(self._graphs, most_decode)
         self._host = step.traits.host
         self._hidden = step.traits.asynchronous(step.parallel)
@@ -62,9 +66,14 @@ class IterationTimer:
         prompt_attention: float,
         sampled: int,
     ) -> float:
-        """Iteration with prompt tokens: ``tokens`` on the busiest rank in all."""
+        """Iteration with prompt tokens: ``tokens`` on the busiest rank in all.
+
+        prompt_attention: that of the prompts together. sampled: decoding sequences and prompts.
+        """
         time = self._rank[tokens] + self._groups(everywhere) + self._sampled[sampled]
         time += prompt_attention
+        if self._scan:
+            time += self._prompt_scan(tokens - decode, sampled - decode)
         if decode:
             time += self.decode_attention(decode, context)
         return self._with_host(time, sampled)
@@ -88,6 +97,12 @@ class IterationTimer:
     def prompt_floor(self) -> float:
         """Prefill attention of the shortest prompt: what several prompts share once."""
         return self._prompt[0]
+
+    def _prompt_scan(self, tokens: int, prompts: int) -> float:
+        row = self._scan[min(max(prompts, 1).bit_length(), len(_PROMPTS)) - 1]
+        place = tokens / self._scan_stride
+        low = int(place)
+        return row[low] + (row[low + 1] - row[low]) * (place - low)
 
     def _groups(self, tokens: int) -> float:
         place = tokens / self._group_stride
@@ -122,6 +137,16 @@ def _prompt_attention(step: StepModel, longest: int) -> tuple[list[float], float
     known = step.attention_seconds(Batch.of(prefill_tokens=lengths))
     values: list[float] = known.tolist()
     return values, stride
+
+
+def _prompt_scan(step: StepModel, most: int, stride: int) -> list[list[float]]:
+    """Linear attention by number of prompts (``_PROMPTS``) and their tokens, evenly spaced."""
+    tokens = np.arange(0.0, most + 2.0 * stride, stride)
+    rows: list[list[float]] = [
+        step.prompt_scan_seconds(tokens, np.full(tokens.shape, float(count))).tolist()
+        for count in _PROMPTS
+    ]
+    return rows
 
 
 def _padding(sizes: Array, most: int) -> list[int]:

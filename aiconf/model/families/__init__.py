@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from aiconf.model.families import dense, latent, moe
+from aiconf.model.families import dense, hybrid, latent, moe
 from aiconf.model.families.config import Config
 from aiconf.model.spec import LayerGroup
 
@@ -24,6 +24,9 @@ FAMILIES: dict[str, Family] = {
     "Qwen2ForCausalLM": Family(dense.qwen2),
     "Qwen3ForCausalLM": Family(dense.qwen3),
     "Qwen3MoeForCausalLM": Family(moe.qwen3_moe),
+    "Qwen3NextForCausalLM": Family(hybrid.qwen3_next),
+    "Qwen3_5ForConditionalGeneration": Family(hybrid.qwen3_next, section="text_config"),
+    "Qwen3_5MoeForConditionalGeneration": Family(hybrid.qwen3_next, section="text_config"),
     "MixtralForCausalLM": Family(moe.mixtral),
     "GptOssForCausalLM": Family(moe.gpt_oss),
     "MiniMaxM2ForCausalLM": Family(moe.minimax_m2),

@@ -145,6 +145,27 @@ def _mla_bmm(d: pd.DataFrame, _: Context) -> pd.DataFrame:
     )
 
 
+def _gated_delta(d: pd.DataFrame, _: Context) -> pd.DataFrame:
+    # The hidden size does not reach these kernels: models of equal heads are repeats.
+    phases = {"context": "prefill", "generation": "decode"}
+    return _frame(
+        d,
+        {
+            "kind": d.op_name,
+            "stage": d.kernel_source.map(lambda name: "conv" if "conv" in name else "scan"),
+            "phase": _known(d.phase, phases, "phase of linear attention"),
+            "key_heads": d.num_k_heads,
+            "value_heads": d.num_v_heads,
+            "key_dim": d.head_k_dim,
+            "value_dim": d.head_v_dim,
+            "kernel": d.kernel_source,
+            "batch": d.batch_size,
+            "isl": d.seq_len,
+            "seconds": d.latency * MILLI,
+        },
+    )
+
+
 def _moe(d: pd.DataFrame, _: Context) -> pd.DataFrame:
     return _frame(
         d,
@@ -309,6 +330,7 @@ RECIPES: Mapping[str, tuple[str, Recipe]] = {
     "mla_generation_module_perf": ("mla_decode", _mla_decode_module),
     "wideep_generation_mla_perf": ("mla_decode", _mla_decode_wide),
     "mla_bmm_perf": ("mla_bmm", _mla_bmm),
+    "gdn_perf": ("linear_attention", _gated_delta),
     "moe_perf": ("moe", _moe),
     "wideep_moe_perf": ("moe_wide", _moe_wide("any")),
     "wideep_context_moe_perf": ("moe_wide", _moe_wide("prefill")),
