@@ -94,7 +94,8 @@ def _nearest(rows: Columns, shape: Recurrence) -> tuple[Recurrence, NDArray[np.b
     wanted = np.array([getattr(shape, name) for name in _SHAPE], dtype=np.float64)
     far = np.abs(np.log2(unique / wanted)) @ np.array([0.5, 1.0, 4.0, 4.0])
     best = int(np.argmin(far))
-    found = Recurrence(shape.kind, *(int(size) for size in unique[best]), taps=shape.taps)
+    keys, values, key_dim, value_dim = (int(size) for size in unique[best])
+    found = Recurrence(shape.kind, keys, values, key_dim, value_dim, shape.taps)
     return found, place == best
 
 
