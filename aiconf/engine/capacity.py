@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from aiconf.engine.traits import Traits
-from aiconf.model.memory import kv_layout, state_bytes, weight_bytes
+from aiconf.model.cache import kv_layout, state_bytes
+from aiconf.model.memory import weight_bytes
 from aiconf.model.spec import DenseFfn, ModelSpec, MoeFfn
 from aiconf.parallel import Parallel
 from aiconf.system.spec import System

@@ -238,7 +238,8 @@ class StepModel:
         """Whether a small operator is part of a larger kernel of this engine."""
         traits = self.traits
         if isinstance(operator, Quantize):
-            return operator.after in traits.fused_quantization
+            whole = operator.in_module and self._attention.whole
+            return whole or operator.after in traits.fused_quantization
         if not isinstance(operator, Elementwise):
             return False
         if operator.kind == "norm" and traits.norm_in_all_reduce and self.parallel.tp > 1:

@@ -24,10 +24,12 @@ BF16 = 2.0  # bytes of an activation
 _QUANTISED_INPUT = ("fp8", "fp8_block", "int8", "nvfp4")
 
 
-def quantize(k: int, dtype: Precision, count: int, after: Producer) -> Iterator[Quantize]:
+def quantize(
+    k: int, dtype: Precision, count: int, after: Producer, in_module: bool = False
+) -> Iterator[Quantize]:
     """Yield the quantisation of a product's input, where its precision needs one."""
     if dtype in _QUANTISED_INPUT:
-        yield Quantize(k, dtype, count, after)
+        yield Quantize(k, dtype, count, after, in_module=in_module)
 
 
 def attention_operators(
@@ -104,7 +106,8 @@ def _mla(spec: ModelSpec, attention: Attention, tp: int, count: int) -> Iterator
     for gemm in projections:
         if gemm.tokens == "all":  # kv_b is quantised with its own kernel inside the module
             last = gemm.n == spec.hidden and gemm.k == heads * attention.v_head_dim
-            yield from quantize(gemm.k, gemm.dtype, count, "attention" if last else "norm")
+            after: Producer = "attention" if last else "norm"
+            yield from quantize(gemm.k, gemm.dtype, count, after, in_module=True)
     normed = 2 * (attention.q_lora_rank + attention.kv_lora_rank) * BF16
     yield Elementwise(normed, 2, count, "latent_norm")
     yield Elementwise(2 * (heads + 1) * attention.qk_rope_head_dim * BF16, 1, count, "rope")
@@ -122,19 +125,30 @@ def _mla(spec: ModelSpec, attention: Attention, tp: int, count: int) -> Iterator
         hidden=spec.hidden,
         projections=projections,
         absorbed=_absorbed(attention, heads, count),
+        index_heads=attention.index_heads,
+        index_dim=attention.index_dim,
+        index_topk=attention.index_topk,
     )
 
 
 def _mla_projections(
     hidden: int, attention: Attention, heads: int, dtypes: Quantization, count: int
 ) -> tuple[Gemm, ...]:
-    """q_a and kv_a fused and replicated on all ranks; q_b, kv_b and o divided over heads."""
+    """q_a and kv_a fused and replicated on all ranks; q_b, kv_b and o divided over heads.
+
+    An indexer is replicated: its queries from q's latent, its one key and the weights of its
+    heads from the hidden state.
+    """
     latent = attention.kv_lora_rank + attention.qk_rope_head_dim
     dtype, per_head = dtypes.attention, attention.head_dim
     down = attention.q_lora_rank or heads * per_head
     shapes = [(down + latent, hidden, dtype, "all")]
     if attention.q_lora_rank:
         shapes.append((heads * per_head, attention.q_lora_rank, dtype, "all"))
+    if attention.index_heads:
+        shapes.append((attention.index_heads * attention.index_dim, down, dtype, "all"))
+        shapes.append((attention.index_dim, hidden, dtype, "all"))
+        shapes.append((attention.index_heads, hidden, "bf16", "all"))
     expanded = heads * (attention.qk_nope_head_dim + attention.v_head_dim)
     shapes.append((expanded, attention.kv_lora_rank, dtype, "prefill"))
     shapes.append((hidden, heads * attention.v_head_dim, dtypes.attention_output, "all"))

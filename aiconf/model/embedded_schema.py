@@ -32,6 +32,9 @@ class AttentionFile(Strict):
     kv_lora_rank: int = 0
     qk_nope_head_dim: int = 0
     qk_rope_head_dim: int = 0
+    index_heads: int = 0
+    index_dim: int = 0
+    index_topk: int = 0
 
 
 class LinearFile(Strict):

@@ -1,4 +1,4 @@
-"""Parameters, weight bytes and KV cache bytes of a model, whole or on one rank.
+"""Parameters and weight bytes of a model, whole or on one rank.
 
 A block of weights is a list of `Weights`: how many, in which precision. The same lists, cut by
 tp = 1 or by the layout, give the parameter count, the checkpoint's size and the bytes on a GPU.
@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from aiconf.model.formats import cache_bytes_per_element, weight_bytes_per_element
+from aiconf.model.formats import weight_bytes_per_element
 from aiconf.model.shard import (
     ceil_div,
     expert_width,
+    mixed_width,
     rank_heads,
     rank_kv_heads,
     rank_vocab,
@@ -104,75 +105,6 @@ def weight_bytes(spec: ModelSpec, parallel: Parallel, mtp: bool = False) -> floa
     return max(sizes)
 
 
-def kv_layout(
-    spec: ModelSpec, parallel: Parallel, kv_dtype: str | None = None
-) -> tuple[tuple[int | None, float], ...]:
-    """KV bytes per token and GPU, by attention window.
-
-    Returns
-    -------
-    tuple of (window, bytes per token)
-        ``window`` None: the cache grows with every token; else it stops growing at that many
-        tokens. On the pipeline stage with the most layers.
-    """
-    size = cache_bytes_per_element(kv_dtype or spec.quantization.kv)
-    found: dict[int | None, float] = {}
-    cut = [
-        [(g.attention, g.count) for g in stage if isinstance(g.attention, Attention)]
-        for stage in stages(spec, parallel)
-    ]
-    for window in {attention.window for attention, _ in spec.softmax}:
-        found[window] = max(
-            sum(n * _kv_elements(a, parallel.tp) for a, n in stage if a.window == window)
-            for stage in cut
-        )
-    order = sorted(found, key=lambda window: window or 0)
-    return tuple((window, found[window] * size) for window in order)
-
-
-def state_bytes(spec: ModelSpec, parallel: Parallel) -> float:
-    """Bytes that the linear-attention layers keep per sequence and GPU, however long it is.
-
-    The recurrence's matrices in float32 (``mamba_ssm_dtype`` of the checkpoints) and the last
-    inputs of the convolution in bf16, on the pipeline stage with the most such layers (SGLang
-    configs/mamba_utils.py, vLLM MambaStateShapeCalculator.gated_delta_net_state_shape).
-    """
-    return max(
-        sum(
-            g.count * _state(g.attention, parallel.tp)
-            for g in stage
-            if isinstance(g.attention, LinearAttention)
-        )
-        for stage in stages(spec, parallel)
-    )
-
-
-def _state(attention: LinearAttention, tp: int) -> float:
-    matrices = attention.value_heads // tp * attention.key_dim * attention.value_dim
-    return 4.0 * matrices + 2.0 * (attention.taps - 1) * _mixed_width(attention, tp)
-
-
-def _mixed_width(attention: LinearAttention, tp: int) -> int:
-    """Channels of the convolution on one rank: q, k and v."""
-    keys, values = attention.key_heads // tp, attention.value_heads // tp
-    return 2 * keys * attention.key_dim + values * attention.value_dim
-
-
-def kv_bytes_per_token(spec: ModelSpec, parallel: Parallel, kv_dtype: str | None = None) -> float:
-    """KV bytes that one more token takes per GPU, windows not yet full (`kv_layout` has both).
-
-    GQA: keys and values of the rank's KV heads. MLA: the latent and its rope part, whole on
-    every tp rank.
-    """
-    return sum(size for _, size in kv_layout(spec, parallel, kv_dtype))
-
-
-def _kv_elements(attention: Attention, tp: int) -> int:
-    if attention.kind == "mla":
-        return attention.kv_lora_rank + attention.qk_rope_head_dim
-    return rank_kv_heads(attention, tp) * (attention.head_dim + attention.v_head_dim)
-
-
 def _bytes(spec: ModelSpec, found: Iterable[Weights]) -> float:
     return sum(weights.bytes(spec.quantization.group) for weights in found)
 
@@ -230,7 +162,7 @@ def _linear(
 ) -> Iterator[Weights]:
     """Projections, gates (always bf16), convolution, decay and time step, norm of a head."""
     values = attention.value_heads // tp
-    width, mixed = values * attention.value_dim, _mixed_width(attention, tp)
+    width, mixed = values * attention.value_dim, mixed_width(attention, tp)
     yield _dense(hidden * (mixed + width), kinds.attention)
     yield _dense(hidden * width, kinds.attention_output)
     small = 2 * values * hidden + attention.taps * mixed + 2 * values + attention.value_dim
@@ -250,6 +182,11 @@ def _mla(hidden: int, attention: Attention, kinds: Quantization, tp: int) -> Ite
     yield _dense(query + latent + expanded, kinds.attention)
     yield _dense(hidden * heads * attention.v_head_dim, kinds.attention_output)
     yield _dense(low + rank, "bf16")  # norms of both latents
+    if attention.index_heads:
+        queries = (low or hidden) * attention.index_heads * attention.index_dim
+        yield _dense(queries + hidden * attention.index_dim, kinds.attention)
+        # weights of the heads, and the layer norm of the key with its bias
+        yield _dense(hidden * attention.index_heads + 2 * attention.index_dim, "bf16")
 
 
 def _absorbed_bytes(attention: Attention | LinearAttention, tp: int) -> float:

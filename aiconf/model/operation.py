@@ -80,6 +80,9 @@ class MlaAttention:
     hidden: int
     projections: tuple[Gemm, ...]
     absorbed: tuple[BatchedGemm, ...]
+    index_heads: int = 0  # of sparse attention, see `Attention`
+    index_dim: int = 0
+    index_topk: int = 0
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,7 @@ class Quantize:
     """Quantisation of the ``k`` activations of a token before a product of precision ``dtype``.
 
     after: the kernel that produces them, which some engines fuse the quantisation into.
+    in_module: it is part of an MLA block, and of that block's time where it is timed whole.
     """
 
     k: int
@@ -139,6 +143,7 @@ class Quantize:
     count: int
     after: Producer
     tokens: Tokens = "all"
+    in_module: bool = False
 
 
 @dataclass(frozen=True)

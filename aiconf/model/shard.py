@@ -31,6 +31,12 @@ def rank_kv_heads(attention: Attention, tp: int) -> int:
     return max(1, ceil_div(attention.kv_heads, tp))
 
 
+def mixed_width(attention: LinearAttention, tp: int) -> int:
+    """Channels of the convolution of linear attention on one rank: q, k and v."""
+    keys, values = attention.key_heads // tp, attention.value_heads // tp
+    return 2 * keys * attention.key_dim + values * attention.value_dim
+
+
 def rank_vocab(spec: ModelSpec, tp: int) -> int:
     """Rows of the embedding and of the output head on one rank, padded as engines do."""
     return ceil_div(ceil_div(spec.vocab, _VOCAB_MULTIPLE) * _VOCAB_MULTIPLE, tp)
@@ -59,11 +65,11 @@ def stage_layers(layers: int, pp: int) -> tuple[int, ...]:
 def stages(spec: ModelSpec, parallel: Parallel) -> tuple[tuple[LayerGroup, ...], ...]:
     """Layer groups of each pipeline stage.
 
-    Groups follow one another (dense first layers, then experts), except that windowed or linear
-    and full attention alternate: there each stage holds its share of both, rounded up.
+    Groups follow one another (dense first layers, then experts), except that kinds of attention
+    (windowed or linear, and full) alternate: there each stage holds its share of both, rounded up.
     """
     sizes = stage_layers(spec.layer_count, parallel.pp)
-    if any(_alternates(group) for group in spec.layers):
+    if len({group.attention for group in spec.layers}) > 1:
         total = spec.layer_count
         return tuple(
             tuple(_sized(group, ceil_div(group.count * size, total)) for group in spec.layers)
@@ -74,10 +80,6 @@ def stages(spec: ModelSpec, parallel: Parallel) -> tuple[tuple[LayerGroup, ...],
         found.append(_between(spec.layers, start, start + size))
         start += size
     return tuple(found)
-
-
-def _alternates(group: LayerGroup) -> bool:
-    return isinstance(group.attention, LinearAttention) or group.attention.window is not None
 
 
 def _sized(group: LayerGroup, count: int) -> LayerGroup:

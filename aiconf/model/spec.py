@@ -17,7 +17,10 @@ Precision = Literal["bf16", "fp8", "fp8_block", "int8", "int4", "nvfp4", "mxfp4"
 class Attention:
     """Softmax attention with grouped KV heads (``gqa``) or a compressed latent KV (``mla``).
 
-    For ``mla``: head_dim = qk_nope_head_dim + qk_rope_head_dim and kv_heads = heads.
+    For ``mla``: head_dim = qk_nope_head_dim + qk_rope_head_dim and kv_heads = heads. With
+    ``index_topk`` a query attends to that many tokens only, which an indexer of ``index_heads``
+    small heads chooses (DeepSeek-V3.2 report, arXiv 2512.02556, section 2.1); without index
+    heads the choice of an earlier layer is used again.
     """
 
     kind: Literal["gqa", "mla"]
@@ -35,6 +38,9 @@ class Attention:
     kv_lora_rank: int = 0
     qk_nope_head_dim: int = 0
     qk_rope_head_dim: int = 0
+    index_heads: int = 0
+    index_dim: int = 0
+    index_topk: int = 0  # 0: dense
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from aiconf.model.cache import kv_bytes_per_token
 from aiconf.model.library import checkpoints, model_names
 from aiconf.model.memory import (
     active_parameters,
     checkpoint_bytes,
-    kv_bytes_per_token,
     parameters,
 )
 from aiconf.model.spec import ModelSpec

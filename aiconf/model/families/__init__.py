@@ -33,6 +33,8 @@ FAMILIES: dict[str, Family] = {
     "Glm4MoeForCausalLM": Family(moe.glm4_moe),
     "DeepseekV2ForCausalLM": Family(latent.deepseek),
     "DeepseekV3ForCausalLM": Family(latent.deepseek),
+    "DeepseekV32ForCausalLM": Family(latent.deepseek),
+    "GlmMoeDsaForCausalLM": Family(latent.deepseek),
     "KimiK25ForConditionalGeneration": Family(latent.deepseek, section="text_config"),
 }
 
