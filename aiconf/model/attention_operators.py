@@ -50,29 +50,23 @@ def attention_operators(
 def _gqa(spec: ModelSpec, attention: Attention, tp: int, count: int) -> Iterator[Operator]:
     heads, kv_heads = rank_heads(attention, tp), rank_kv_heads(attention, tp)
     dim, dtypes = attention.head_dim, spec.quantization
-    query = heads * (2 if attention.output_gate else 1)
+    wide = attention.v_head_dim
+    query = heads * (2 if attention.output_gate else 1) * dim
     yield from quantize(spec.hidden, dtypes.attention, count, "norm")
     yield Gemm(
-        (query + 2 * kv_heads) * dim, spec.hidden, dtypes.attention, count, "all", "attention"
+        query + kv_heads * (dim + wide), spec.hidden, dtypes.attention, count, "all", "attention"
     )
     rotated = 2 * (heads + kv_heads) * dim * BF16  # read and written
     if attention.qk_norm:
         yield Elementwise(rotated, 2, count, "qk_norm")  # one kernel each for q and k
     yield Elementwise(rotated, 1, count, "rope")
     cache = 2.0 if dtypes.kv == "bf16" else 1.0
-    yield Elementwise(2 * kv_heads * dim * (BF16 + cache), 1, count, "kv_write")
+    yield Elementwise(kv_heads * (dim + wide) * (BF16 + cache), 1, count, "kv_write")
     yield GqaAttention(heads, kv_heads, dim, attention.window, count, attention.sinks)
     if attention.output_gate:
-        yield Elementwise(3 * heads * dim * BF16, 1, count, "gate")
-    yield from quantize(heads * dim, dtypes.attention_output, count, "attention")
-    yield Gemm(
-        spec.hidden,
-        heads * attention.v_head_dim,
-        dtypes.attention_output,
-        count,
-        "all",
-        "attention",
-    )
+        yield Elementwise(3 * heads * wide * BF16, 1, count, "gate")
+    yield from quantize(heads * wide, dtypes.attention_output, count, "attention")
+    yield Gemm(spec.hidden, heads * wide, dtypes.attention_output, count, "all", "attention")
 
 
 def _gated_delta(

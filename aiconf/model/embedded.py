@@ -74,7 +74,8 @@ def family_file(path: Path) -> dict[str, Any]:
 
 
 def _layer_group(group: dict[str, Any]) -> LayerGroup:
-    return LayerGroup(group["count"], _attention(group["attention"]), _ffn(group["ffn"]))
+    attention, ffn = _attention(group["attention"]), _ffn(group["ffn"])
+    return LayerGroup(group["count"], attention, ffn, group["norms"])
 
 
 def _attention(figures: dict[str, Any]) -> Attention | LinearAttention:

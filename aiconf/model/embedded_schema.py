@@ -66,6 +66,7 @@ class GroupFile(Strict):
     count: PositiveInt
     attention: AttentionFile | LinearFile
     ffn: FfnFile
+    norms: PositiveInt = 2
 
 
 class QuantizationFile(Strict):

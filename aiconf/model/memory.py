@@ -134,7 +134,7 @@ def _layers(spec: ModelSpec, groups: Iterable[LayerGroup], parallel: Parallel) -
 
 
 def _layer(spec: ModelSpec, group: LayerGroup, parallel: Parallel) -> Iterator[Weights]:
-    yield _dense(2 * spec.hidden, "bf16")  # the norms before attention and feed-forward
+    yield _dense(group.norms * spec.hidden, "bf16")
     if isinstance(group.attention, LinearAttention):
         yield from _linear(spec.hidden, group.attention, spec.quantization, parallel.tp)
     else:

@@ -75,6 +75,9 @@ def _all(spec: ModelSpec, parallel: Parallel) -> Iterator[Operator]:
         yield from attention_operators(spec, attention, tp, count)
     for group in spec.layers:
         yield from ffn_operators(spec, group.ffn, parallel, group.count)
+    behind = sum((group.norms - 2) * group.count for group in spec.layers)
+    if behind:
+        yield Elementwise(2 * hidden * BF16, 1, behind, "norm")
     yield Elementwise(4 * hidden * BF16, 1, 1, "norm")
     rows = rank_vocab(spec, tp)
     yield Gemm(rows, hidden, spec.quantization.lm_head, 1, "sampled", "lm_head")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from aiconf.model.spec import Attention, LayerGroup, LinearAttention, ModelSpec, Precision
 from aiconf.parallel import Parallel
 
@@ -83,7 +85,7 @@ def stages(spec: ModelSpec, parallel: Parallel) -> tuple[tuple[LayerGroup, ...],
 
 
 def _sized(group: LayerGroup, count: int) -> LayerGroup:
-    return LayerGroup(count, group.attention, group.ffn)
+    return replace(group, count=count)
 
 
 def _between(groups: tuple[LayerGroup, ...], start: int, end: int) -> tuple[LayerGroup, ...]:

@@ -82,11 +82,12 @@ class MoeFfn:
 
 @dataclass(frozen=True)
 class LayerGroup:
-    """``count`` identical layers."""
+    """``count`` identical layers. norms: 4 where both blocks are normed behind, too (Gemma)."""
 
     count: int
     attention: Attention | LinearAttention
     ffn: DenseFfn | MoeFfn
+    norms: int = 2
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,20 @@ PUBLISHED = {
     "Qwen3.5-122B-A10B": (122.0, None),
     "Qwen3.5-35B-A3B": (35.0, 3.0),
     "Qwen3.5-27B": (27.0, None),
+    "Llama-2-7B": (6.74, None),
+    "Llama-2-13B": (13.02, None),
+    "Llama-2-70B": (68.98, None),
+    "CodeLlama-34B": (33.74, None),
+    "Mistral-7B": (7.25, None),
+    "Mistral-Small-24B": (23.57, None),
+    "Phi-4": (14.7, None),
+    "Phi-4-mini": (3.84, None),
+    "Granite-3.3-8B": (8.17, None),
+    "Gemma-3-27B": (25.6 + 1.42, None),  # embedding and the rest, as the report counts them
+    "Gemma-3-12B": (10.8 + 1.01, None),
+    "Gemma-3-4B": (3.2 + 0.675, None),
+    "Llama-4-Maverick-17B-128E": (400.0, None),
+    "MiMo-V2-Flash": (309.0, 15.0),
     "Qwen3-Next-80B-A3B": (80.0, None),  # 3 B active is rounded down: 3.6 by its config
 }
 
