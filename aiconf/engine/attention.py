@@ -18,8 +18,8 @@ from aiconf.perf.attention import (
     walk_seconds,
 )
 from aiconf.perf.gemm import gemm_seconds
+from aiconf.perf.latent import Latent
 from aiconf.perf.mla import (
-    Latent,
     mla_absorb_seconds,
     mla_decode_seconds,
     mla_kernel,
@@ -185,4 +185,8 @@ def _latent(block: MlaAttention, kv_dtype: str) -> Latent:
         projection_weights=sum(gemm.n * gemm.k for gemm in block.projections),
         gemm_dtype=block.gemm_dtype,
         kv_dtype=kv_dtype,
+        hidden=block.hidden,
+        index_heads=block.index_heads,
+        index_dim=block.index_dim,
+        index_topk=block.index_topk,
     )

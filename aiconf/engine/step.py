@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from aiconf.engine.attention import AttentionTimer
 from aiconf.engine.batch import Array, Batch
 from aiconf.engine.curves import PART, TOKENS, Curves
+from aiconf.engine.linear import LinearTimer
 from aiconf.engine.trait_schema import Exchange as ExchangeKernel
 from aiconf.engine.traits import Traits
 from aiconf.model.attention_operators import BF16
@@ -23,6 +24,7 @@ from aiconf.model.operators import (
     Elementwise,
     Gemm,
     GqaAttention,
+    LinearScan,
     MlaAttention,
     Moe,
     MoeExchange,
@@ -81,6 +83,7 @@ class StepModel:
         self._sampled = Curves()  # of the sequences that sample a token
         stage = (*operators(spec, parallel), *beside)
         self._attention = AttentionTimer(tables, stage, kv_dtype)
+        self._linear = LinearTimer(tables, stage)
         launched = [0, 0]  # operators of a pass: all, and those that no graph holds
         for operator in stage:
             self._add(operator)
@@ -109,6 +112,8 @@ class StepModel:
         """Seconds of each iteration of ``batch``: every rank, all layers, one pass."""
         rank, group, sampled = self._tokens(batch)
         total = self._attention.seconds(batch)
+        if self._linear:
+            total += self._linear.seconds(batch)
         for curves, tokens in zip(self._all, (rank, group, sampled), strict=True):
             total += curves.total_at(tokens)
         return total + self._host(batch, sampled, total)
@@ -136,9 +141,21 @@ class StepModel:
         return self._sampled.total_at(sequences)
 
     def attention_seconds(self, batch: Batch) -> Array:
-        """Seconds of attention beside ``rank_seconds``, without projections counted there."""
+        """Seconds of attention beside ``rank_seconds`` and ``prompt_scan_seconds``."""
         rows = batch.prefill_tokens + batch.decode * batch.drafted
-        return self._attention.seconds(batch) - self._attention.projection_seconds(rows)
+        found = self._attention.seconds(batch) - self._attention.projection_seconds(rows)
+        if self._linear:
+            found += self._linear.decode_seconds(batch.decode * batch.drafted)
+        return found
+
+    @property
+    def scans(self) -> bool:
+        """Whether layers of linear attention take ``prompt_scan_seconds``."""
+        return bool(self._linear)
+
+    def prompt_scan_seconds(self, tokens: Array, sequences: Array) -> Array:
+        """Seconds of linear attention for the ``tokens`` of ``sequences`` prompts."""
+        return self._linear.prompt_seconds(tokens, sequences)
 
     def walk_seconds(self, keys: Array) -> Array:
         """Least attention seconds of a chunk that sees ``keys`` (see ``perf.attention``)."""
@@ -149,6 +166,7 @@ class StepModel:
         rank, group, sampled = self._tokens(batch)
         total = self._rank.at(rank) + self._group.at(group) + self._sampled.at(sampled)
         self._attention.add(total[PART["attention"]], batch)
+        self._linear.add(total[PART["attention"]], batch)
         gpu = total.sum(axis=(0, 1))
         total[PART["overhead"], Origin.INTERPOLATED] += self._host(batch, sampled, gpu)
         return StepTime(total.sum(axis=(0, 1)), total.sum(axis=1), total.sum(axis=0))
@@ -200,7 +218,7 @@ class StepModel:
         if isinstance(operator, PipelineSend):
             self._add_send(operator)
             return
-        if isinstance(operator, (GqaAttention, MlaAttention)) or self._fused(operator):
+        if isinstance(operator, (GqaAttention, LinearScan, MlaAttention)) or self._fused(operator):
             return
         # Layouts share most of their shapes: each is timed once per set of tables.
         once = replace(operator, count=1)
@@ -302,7 +320,8 @@ class StepModel:
         """Whether a small operator is part of a larger kernel of this engine."""
         traits = self.traits
         if isinstance(operator, Quantize):
-            return operator.after in traits.fused_quantization
+            whole = operator.in_module and self._attention.whole
+            return whole or operator.after in traits.fused_quantization
         if not isinstance(operator, Elementwise):
             return False
         in_module = operator.kind in ("latent_norm", "rope", "kv_write")

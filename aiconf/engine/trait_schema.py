@@ -241,7 +241,7 @@ class Communication:
 
 Producer = Literal["norm", "attention", "activation"]
 Small = Literal[
-    "norm", "qk_norm", "latent_norm", "rope", "kv_write", "activation", "topk", "embedding"
+    "norm", "qk_norm", "latent_norm", "rope", "kv_write", "activation", "topk", "embedding", "gate"
 ]
 
 

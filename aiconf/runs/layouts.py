@@ -42,7 +42,12 @@ def aggregated_workers(cells: Cells) -> Workers:
 
 
 def _expert_ranks(notes: str) -> int:
-    """Ranks that the experts of an ``AIC_fields`` row lie on; 0 where it does not say."""
+    """Ranks that the experts of an ``AIC_fields`` row lie on; 0 where it does not say.
+
+    Some rows note that these fields multiply tp by ep ("folded"): they say nothing then.
+    """
+    if "tp*ep folded" in notes or "fold tp*ep" in notes:
+        return 0
     found = re.search(r"moe_tp=(\d+) moe_ep=(\d+)", notes)
     return int(found.group(1)) * int(found.group(2)) if found else 0
 
