@@ -7,11 +7,11 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aiconf.api import estimate, search
+    from aiconf.api import estimate, replay, search
     from aiconf.errors import UserError
 
 __version__ = "0.1.0"
-__all__ = ["UserError", "__version__", "estimate", "search"]
+__all__ = ["UserError", "__version__", "estimate", "replay", "search"]
 
 
 class _Package(ModuleType):
@@ -35,6 +35,11 @@ class _Package(ModuleType):
     def estimate(self) -> Any:
         """The function ``aiconf.api.estimate``."""
         return _api().estimate
+
+    @property
+    def replay(self) -> Any:
+        """The function ``aiconf.api.replay``."""
+        return _api().replay
 
     @property
     def UserError(self) -> Any:

@@ -1,4 +1,4 @@
-"""The Python interface: ``search`` and ``estimate``, targets in milliseconds as on the CLI."""
+"""The Python interface: ``search``, ``estimate`` and ``replay``; targets in ms as on the CLI."""
 
 from __future__ import annotations
 
@@ -10,14 +10,18 @@ import numpy as np
 
 from aiconf.engine.engine import Platform
 from aiconf.engine.platform import platform
+from aiconf.engine.speculation import Speculation
 from aiconf.engine.traits import backend_names
 from aiconf.errors import UserError, unknown
 from aiconf.model.library import checkpoints, load_model
 from aiconf.model.spec import ModelSpec
+from aiconf.report.replay import ReplayResult, replay_result
 from aiconf.report.result import EstimateResult, SearchResult
 from aiconf.search.estimate import Setting, estimate_point
-from aiconf.search.request import Mode, Objective, Request, compared
+from aiconf.search.request import Mode, Objective, Request, compared, require_kv_dtype
 from aiconf.search.search import search as _search
+from aiconf.simulate.demand import demand_of
+from aiconf.simulate.scenario import Deployed
 from aiconf.units import from_ms
 from aiconf.workload import Sla, Workload, require_whole
 
@@ -218,4 +222,101 @@ def estimate(
     return EstimateResult(request, found)
 
 
-__all__: Sequence[str] = ["estimate", "search"]
+def replay(
+    model: str,
+    system: str,
+    layout: str,
+    isl: int = 1024,
+    osl: int = 128,
+    *,
+    concurrency: int | None = None,
+    rate: float | None = None,
+    static: int | None = None,
+    offline: int | None = None,
+    trace: str | Path | None = None,
+    arrivals: str = "poisson",
+    cv: float = 1.0,
+    requests: int | None = None,
+    warmup: int = 0,
+    length_range: float = 1.0,
+    length_cv: float | None = None,
+    seed: int = 0,
+    workers: int = 1,
+    prefill_layout: str | None = None,
+    prefill_workers: int = 1,
+    token_budget: int | None = None,
+    max_sequences: int | None = None,
+    drafts: int = 0,
+    acceptance: float = 0.8,
+    ttft: float | None = None,
+    tpot: float | None = None,
+    backend: str = "vllm",
+    backend_version: str | None = None,
+    precision: str | None = None,
+    kv_dtype: str | None = None,
+    perf_db: str | Path | None = None,
+) -> ReplayResult:
+    """Replay single requests through a deployment.
+
+    Parameters
+    ----------
+    layout, workers, prefill_layout, prefill_workers
+        As in ``estimate``.
+    concurrency, rate, static, offline, trace
+        Exactly one load: users of a closed loop, requests per second, requests of one batch,
+        requests queued at once, or a file that says when requests arrived. A trace beside
+        another load gives its lengths alone.
+    arrivals, cv
+        Of a rate: ``poisson``, ``gamma`` (with the coefficient of variation of its gaps) or
+        ``constant``.
+    requests, warmup
+        How many are sent, and how many of the first are not counted.
+    length_range, length_cv
+        Lengths are uniform from that share of ``isl`` and ``osl`` (1: fixed), or lognormal with
+        that coefficient of variation around them.
+    token_budget, max_sequences
+        Settings of the engine; None: its defaults.
+    drafts, acceptance
+        Speculative decoding: drafts per iteration (0: none) and the probability that one is
+        kept after those before it were.
+    ttft, tpot
+        Targets in milliseconds that each single request must keep to count as goodput.
+    seed
+        Of lengths, arrivals and acceptance.
+
+    Other parameters are as in ``search``.
+
+    Raises
+    ------
+    UserError
+        One line: what is wrong and what would be right.
+    """
+    _texts(model=model, system=system, backend=backend, layout=layout)
+    require_whole("seed", seed, 0)
+    folder = Path(perf_db) if perf_db is not None else None
+    place = platform(system, backend, folder)
+    _check_version(place, backend_version)
+    demand = demand_of(
+        {"concurrency": concurrency, "rate": rate, "static": static, "offline": offline},
+        Path(trace) if trace is not None else None,
+        isl=isl, osl=osl, least=length_range, length_cv=length_cv, process=arrivals, cv=cv,
+        requests=requests, warmup=warmup,
+    )  # fmt: skip
+    deployed = Deployed(
+        spec=_specs(model, precision)[0],
+        platform=place,
+        layout=layout,
+        workers=workers,
+        prefill_layout=prefill_layout,
+        prefill_workers=prefill_workers,
+        token_budget=token_budget,
+        max_sequences=max_sequences,
+        kv_dtype=kv_dtype,
+        speculation=Speculation(drafts, acceptance) if drafts else None,
+    )
+    require_kv_dtype(kv_dtype)
+    sla = Sla(_target("ttft", ttft), _target("tpot", tpot))
+    return replay_result(deployed, demand, sla, seed)
+
+
+__all__: Sequence[str] = ["estimate", "replay", "search"]

@@ -18,6 +18,7 @@ from aiconf.errors import UserError, nearest
 _COMMANDS = {
     "cli": ("aiconf.cli.search", "search"),
     "estimate": ("aiconf.cli.estimate", "estimate"),
+    "simulate": ("aiconf.cli.simulate", "simulate"),
     "support": ("aiconf.cli.support", "support"),
     "systems": ("aiconf.cli.listing", "systems"),
     "models": ("aiconf.cli.listing", "models"),

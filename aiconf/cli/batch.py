@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -143,16 +142,11 @@ def _answer(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write(out: Path | None, fields: list[str], records: list[dict[str, Any]]) -> None:
+    from aiconf.report.files import write_text
     from aiconf.report.rows import csv_text
 
     text = csv_text(records, fields)
     if out is None:
         typer.echo(text, nl=False)
         return
-    staged = out.with_name(f".{out.name}-{os.getpid()}")
-    try:
-        staged.write_text(text, encoding="utf-8", newline="")
-        staged.replace(out)
-    except OSError as error:
-        staged.unlink(missing_ok=True)
-        raise UserError(f"cannot write {out}: {error.strerror or error}") from error
+    write_text(out, text)

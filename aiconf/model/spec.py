@@ -165,7 +165,8 @@ def draft_layer(spec: ModelSpec) -> LayerGroup:
     ffn = last.ffn
     if isinstance(ffn, MoeFfn):
         ffn = DenseFfn(ffn.topk * ffn.intermediate + ffn.shared_intermediate)
-    return LayerGroup(1, replace(last.attention, window=None), ffn)
+    attention = spec.softmax[-1][0]
+    return LayerGroup(1, replace(attention, window=None), ffn)
 
 
 def draft_model(spec: ModelSpec) -> ModelSpec:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import cache
 
 from aiconf.errors import unknown
-from aiconf.runs.measured import Traffic
+from aiconf.runs.measured import Traffic, TrafficKind
 
 Cells = Mapping[str, str]
 
@@ -70,10 +70,14 @@ def traffic(cells: Cells) -> tuple[Traffic, str]:
     sent = count(cells, "requests", 0) or None  # not in the CSV: clients' own files state it
     if not text:
         raise Skipped("the load is not stated")
-    if kind in ("offline", "static", "sessions"):
+    if kind == "sessions":
         raise Unsupported(f"{kind} load")
-    if kind == "burst":
-        return Traffic("burst", isl, osl, least, requests=sent), note
+    if kind in ("burst", "offline"):
+        queued: TrafficKind = "burst" if kind == "burst" else "offline"
+        return Traffic(queued, isl, osl, least, requests=sent or _stated_requests(cells)), note
+    if kind == "static":
+        together = count({"static": value}, "static")
+        return Traffic("static", isl, osl, least, users=together), note
     if kind in ("rate", "concurrency") and value:
         given = number({kind: value}, kind)
         assert given is not None
@@ -82,6 +86,12 @@ def traffic(cells: Cells) -> tuple[Traffic, str]:
         text = value
     users = count({"concurrency": text}, "concurrency")
     return Traffic("closed", isl, osl, least, users=users, requests=sent), note
+
+
+def _stated_requests(cells: Cells) -> int | None:
+    """Requests that were sent, where a remark says so (``num_requests=1000``)."""
+    found = re.search(r"num_requests=(\d+)", cells.get("isl_osl_note", "") + cells.get("notes", ""))
+    return int(found.group(1)) or None if found else None
 
 
 def _length(cells: Cells, name: str) -> int:

@@ -11,7 +11,7 @@ from aiconf.engine.speculation import Speculation
 from aiconf.parallel import Parallel
 
 Status = Literal["ok", "skipped", "unsupported"]
-TrafficKind = Literal["closed", "rate", "burst"]
+TrafficKind = Literal["closed", "rate", "burst", "static", "offline"]
 Mode = Literal["agg", "disagg"]
 
 
@@ -33,8 +33,10 @@ class Traffic:
     """Requests of one run.
 
     kind: ``closed`` (``users`` in flight), ``rate`` (``rate`` requests/s), ``burst`` (all at
-    once). isl, osl: longest prompt and output in tokens. least: lengths are uniform whole
-    numbers in [least x L, L]. requests: how many were sent; None: the protocol's own number.
+    once), ``static`` (one batch of ``users`` requests), ``offline`` (all at once, and only the
+    throughput counts). isl, osl: longest prompt and output in tokens. least: lengths are uniform
+    whole numbers in [least x L, L]. requests: how many were sent; None: the protocol's own
+    number.
     """
 
     kind: TrafficKind

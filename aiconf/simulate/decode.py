@@ -9,18 +9,26 @@ from __future__ import annotations
 from collections import deque
 from heapq import heappop, heappush
 
+from aiconf.simulate.spans import Row
 from aiconf.simulate.timer import IterationTimer
 
 
 class DecodeWorker:
     """Running batch of one worker, advanced lazily to the times it is asked about.
 
-    ranks: attention ranks. max_sequences, kv_tokens: of the whole worker.
+    ranks: attention ranks. max_sequences, kv_tokens: of the whole worker. name: of the worker
+    in ``rows``.
     """
 
     def __init__(
-        self, timer: IterationTimer, ranks: int, max_sequences: int, kv_tokens: float
+        self,
+        timer: IterationTimer,
+        ranks: int,
+        max_sequences: int,
+        kv_tokens: float,
+        name: int = 0,
     ) -> None:
+        self._name = name
         self._timer, self._ranks = timer, ranks
         self._most, self._room = max_sequences, kv_tokens
         # (request, prompt, output left, iterations that takes)
@@ -36,6 +44,8 @@ class DecodeWorker:
         self._taken: list[tuple[float, int]] = []
         self._peak = 0.0
         self.seconds = 0.0
+        self._rows: list[Row] = []
+        self._joined = 0  # since the last row
 
     @property
     def load(self) -> int:
@@ -72,6 +82,7 @@ class DecodeWorker:
         self._step += steps
         self._kv += steps * self._gain
         self._peak = max(self._peak, self._kv)
+        running = self.running
         ended = []
         while self._ends and self._ends[0][0] <= self._step:
             _, request, held, gain = heappop(self._ends)
@@ -80,9 +91,21 @@ class DecodeWorker:
             self._kv -= held
             self._booked -= held
             ended.append((self._now, request))
+        self._rows.append(
+            (
+                self._now, steps, each * steps, 0, rows, running, self._joined, 0.0,
+                len(self.waiting), self._kv, self._name,
+            )
+        )  # fmt: skip
+        self._joined = 0
         if ended:
             self._admit()
         return ended
+
+    @property
+    def rows(self) -> list[Row]:
+        """What it has done (see ``spans``)."""
+        return self._rows
 
     def taken_over(self) -> list[tuple[float, int]]:
         """Requests that began to decode since the last call, with when."""
@@ -115,5 +138,6 @@ class DecodeWorker:
             self.running += 1
             self._kv += prompt
             self._taken.append((self._now, request))
+            self._joined += 1
             self._gain += left / steps
             heappush(self._ends, (self._step + steps, request, held, left / steps))

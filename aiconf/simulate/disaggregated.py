@@ -19,6 +19,7 @@ from aiconf.engine.speculation import Speculation
 from aiconf.simulate.decode import DecodeWorker
 from aiconf.simulate.intake import Intake, IntakeCost
 from aiconf.simulate.requests import Load, Replay
+from aiconf.simulate.spans import Row, Spans
 from aiconf.simulate.timer import IterationTimer
 
 
@@ -73,9 +74,12 @@ class DisaggregatedReplay:
         self._queues: list[deque[int]] = [deque() for _ in range(prefill.workers)]
         self._free = [True] * prefill.workers
         self._decoders = [
-            DecodeWorker(decode.timer, decode.ranks, decode.max_sequences, decode.kv_tokens)
-            for _ in range(decode.workers)
-        ]
+            DecodeWorker(
+                decode.timer, decode.ranks, decode.max_sequences, decode.kv_tokens,
+                prefill.workers + place,
+            )
+            for place in range(decode.workers)
+        ]  # fmt: skip
         self._versions = [0] * decode.workers
         self._events: list[tuple[float, int, int, int, tuple[int, ...]]] = []
         self._sequence = self._next = self._finished = 0
@@ -86,6 +90,9 @@ class DisaggregatedReplay:
         self._sent: list[float] = []
         self._first: list[float] = []
         self._last: list[float] = []
+        self._started: list[float] = []
+        self._rows: list[Row] = []
+        self._kv_tokens = decode.workers * decode.kv_tokens
         self._prefill_seconds = 0.0
 
     def run(self, load: Load) -> Replay:
@@ -97,6 +104,7 @@ class DisaggregatedReplay:
             after = self._speculation.iterations(np.random.default_rng(self._seed), after)
         self._need = after.tolist()
         self._sent, self._first, self._last = [0.0] * count, [0.0] * count, [0.0] * count
+        self._started = [0.0] * count
         self._closed = load.arrival is None
         if load.arrival is None:
             self._next = min(load.users, count)
@@ -122,6 +130,10 @@ class DisaggregatedReplay:
             iterations=self._sequence,
             preempted=0,
             peak_kv=max(worker.peak_kv for worker in self._decoders),
+            started=np.array(self._started),
+            spans=Spans.of(self._rows + [row for w in self._decoders for row in w.rows]),
+            kv_tokens=self._kv_tokens,
+            warmup=load.warmup,
         )
 
     def _send(self, when: float) -> None:
@@ -153,6 +165,10 @@ class DisaggregatedReplay:
         seconds = self._prompt_seconds([self._prompt[i] for i in chosen])
         self._prefill_seconds += seconds
         self._free[who] = False
+        for request in chosen:
+            self._started[request] = now
+        mine = -(-tokens // side.ranks)
+        self._rows.append((now + seconds, 1, seconds, mine, 0, 0, 0, 0.0, len(queue), 0.0, who))
         # The first stage of a pipeline is free before the last has finished.
         self._push(now + seconds / side.pipeline, _FREE, who)
         self._push(now + seconds, _PREFILLED, who, *chosen)

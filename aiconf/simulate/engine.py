@@ -23,6 +23,7 @@ from aiconf.errors import UserError
 from aiconf.simulate.balance import Balance
 from aiconf.simulate.intake import NO_INTAKE, Intake, IntakeCost
 from aiconf.simulate.requests import Load, Replay
+from aiconf.simulate.spans import Row, Spans
 from aiconf.simulate.timer import IterationTimer
 
 
@@ -101,6 +102,9 @@ class EngineReplay:
         self._last: list[float] = []
         self._intake = Intake(limits.intake)
         self._balance = Balance(limits.balance_wait, limits.balance_more, limits.max_sequences)
+        self._started: list[float] = []
+        self._rows: list[Row] = []
+        self._joined, self._joined_at = 0, 0.0  # first tokens since a decode, sum of their times
         self._closed = False
         self._next = 0  # next request to be sent in a closed loop
         self._now = 0.0
@@ -142,6 +146,10 @@ class EngineReplay:
             iterations=self._iterations,
             preempted=self._preempted,
             peak_kv=self._peak / self._limits.kv_tokens,
+            started=np.array(self._started),
+            spans=Spans.of(self._rows),
+            kv_tokens=self._limits.kv_tokens * len(self._ranks),
+            warmup=load.warmup,
         )
 
     def _start(self, load: Load) -> None:
@@ -153,6 +161,7 @@ class EngineReplay:
         self._need = after.tolist()
         self._done = [0] * count
         self._sent, self._first, self._last = [0.0] * count, [-1.0] * count, [0.0] * count
+        self._started = [-1.0] * count
         self._closed = load.arrival is None
         if load.arrival is None:
             self._next = min(load.users, count)
@@ -227,11 +236,33 @@ class EngineReplay:
         self._now += seconds
         self._prompt_seconds += seconds
         self._iterations += 1
+        running = sum(rank.running for rank in self._ranks) if limits.mixed else 0
         if limits.mixed and decode:
             self._advance(1)
+        fresh = self._fresh(self._now - seconds) if decode else (0, 0.0)
         for rank, request in finished:
             self._first_token(rank, request)
+        self._note(1, seconds, max(busiest - decode * verified, 0), decode, running, fresh)
         return True
+
+    def _fresh(self, begin: float) -> tuple[int, float]:
+        """Sequences that joined since the last decode iteration, and how long they waited."""
+        joined, waited = self._joined, self._joined * begin - self._joined_at
+        self._joined, self._joined_at = 0, 0.0
+        return joined, waited
+
+    def _note(
+        self, iterations: int, seconds: float, prompt: int, decoding: int, running: int,
+        fresh: tuple[int, float],
+    ) -> None:  # fmt: skip
+        """Write down a stretch of iterations that has just ended."""
+        waiting, kv = 0, 0.0
+        for rank in self._ranks:
+            waiting += len(rank.waiting) + len(rank.prefill)
+            kv += rank.kv
+        self._rows.append((
+            self._now, iterations, seconds, prompt, decoding, running, *fresh, waiting, kv, 0,
+        ))  # fmt: skip
 
     def _chunks(self, rank: _Rank) -> list[tuple[int, int]]:
         """Prompt chunks of the next iteration: those under way first, then admitted ones."""
@@ -249,6 +280,8 @@ class EngineReplay:
             if left > budget and not limits.chunked and chunks:
                 break
             request = waiting.popleft()
+            if self._started[request] < 0:
+                self._started[request] = self._now
             rank.prefill.append(request)
             rank.booked += self._promise(request)
             chunk = min(left, budget)
@@ -267,6 +300,8 @@ class EngineReplay:
             return
         rank.order += 1
         rank.running += 1
+        self._joined += 1
+        self._joined_at += self._now
         rank.gain += self._left[request] / self._need[request]
         heappush(rank.ends, (self._step + self._need[request], rank.order, request))
 
@@ -314,7 +349,9 @@ class EngineReplay:
         self._decode_seconds += each * steps
         self._iterations += steps
         self._balance.passed(self._ranks, steps)
+        decoding, fresh = busiest.running, self._fresh(self._now - each * steps)
         self._advance(steps)
+        self._note(steps, each * steps, 0, decoding, everywhere, fresh)
 
     def _steps_to_event(self) -> int:
         """Iterations until the first end, or until a cache is full (then one leaves it)."""

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiconf.errors import UserError
+from aiconf.simulate.spans import Spans
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -19,12 +20,14 @@ class Load:
 
     prompt, output: tokens of each. arrival: seconds of each in an open loop; None in a closed
     loop, where ``users`` requests are in flight and the next is sent when one has finished.
+    warmup: requests at the beginning that no figure counts.
     """
 
     prompt: Ints
     output: Ints
     arrival: Array | None
     users: int = 0
+    warmup: int = 0
 
     def __post_init__(self) -> None:
         if len(self.prompt) != len(self.output) or len(self.prompt) == 0:
@@ -33,6 +36,16 @@ class Load:
             raise UserError("prompt and output lengths must be at least 1 token")
         if (self.arrival is None) == (self.users < 1):
             raise UserError("a load has either arrival times or at least one user")
+        if self.arrival is not None and not self._ordered(self.arrival):
+            raise UserError("arrival times must be finite and ascend, one for each request")
+        if not 0 <= self.warmup < len(self.prompt):
+            raise UserError(
+                f"{self.warmup} warm-up requests leave none of {len(self.prompt)} to count"
+            )
+
+    def _ordered(self, arrival: Array) -> bool:
+        finite = len(arrival) == len(self.prompt) and bool(np.isfinite(arrival).all())
+        return finite and bool((np.diff(arrival) >= 0).all())
 
     def __len__(self) -> int:
         return len(self.prompt)
@@ -42,8 +55,10 @@ class Load:
 class Replay:
     """What each request saw, in seconds: sent, first token, last token; and engine totals.
 
-    busy: seconds of iterations with prompt tokens, and of decode iterations. preempted: how
-    often a running request lost its cache. peak_kv: most of the KV cache in use, 0 to 1.
+    started: when its first prompt token was computed. busy: seconds of iterations with prompt
+    tokens, and of decode iterations. preempted: how often a running request lost its cache.
+    peak_kv: most of the KV cache in use, 0 to 1. kv_tokens: what the cache holds in all.
+    spans: what the engine did. warmup: requests at the beginning that no figure counts.
     """
 
     sent: Array
@@ -55,6 +70,10 @@ class Replay:
     iterations: int
     preempted: int
     peak_kv: float
+    started: Array
+    spans: Spans
+    kv_tokens: float
+    warmup: int = 0
 
     @property
     def ttft(self) -> Array:
@@ -74,12 +93,3 @@ class Replay:
     def duration(self) -> float:
         """Seconds from the first sending to the last token."""
         return float(self.last.max() - self.sent.min())
-
-
-def uniform_lengths(
-    random: np.random.Generator, count: int, isl: int, osl: int, least: float
-) -> tuple[Ints, Ints]:
-    """Prompt and output lengths, each a uniform whole number in [least x L, L]."""
-    prompt = random.integers(max(int(isl * least), 1), isl + 1, count)
-    output = random.integers(max(int(osl * least), 1), osl + 1, count)
-    return prompt.astype(np.int64), output.astype(np.int64)

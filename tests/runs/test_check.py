@@ -48,7 +48,9 @@ CASES = [
     ({"mtp/spec": "mtp"}, "skipped", "number of drafts is not stated"),
     ({"mtp/spec": "none / MTP-1"}, "skipped", "more than one setting"),
     ({"mtp/spec": "EAGLE3 DL=3, AL 9.5"}, "skipped", "impossible with 3 drafts"),
-    ({"concurrency_or_rate": "offline"}, "unsupported", "offline"),
+    ({"concurrency_or_rate": "offline", "notes": "num_requests=64"}, "ok", ""),
+    ({"concurrency_or_rate": "static=8"}, "ok", ""),
+    ({"concurrency_or_rate": "static=0"}, "skipped", "static"),
     ({"concurrency_or_rate": "sessions=4"}, "unsupported", "sessions"),
     ({"hardware": "MI300X"}, "unsupported", "unknown hardware"),
     ({"model": "org/Unheard-9B"}, "unsupported", "unknown model"),
@@ -107,7 +109,7 @@ def test_predictions_are_consistent(checked):
     assert found.total_rate > found.output_rate
     assert sum(found.origin) == pytest.approx(1.0)
     # Decode on two workers of its own has about the step time of one that also prefills.
-    spread = checked[18].prediction
+    spread = checked[[case[0] for case in CASES].index(SIDES)].prediction
     assert spread is not None and spread.tpot_mean == pytest.approx(found.tpot_mean, rel=0.5)
 
 

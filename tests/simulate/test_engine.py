@@ -9,7 +9,8 @@ from aiconf.errors import UserError
 from aiconf.serving.aggregated import aggregated
 from aiconf.simulate.engine import EngineReplay, Limits
 from aiconf.simulate.intake import IntakeCost
-from aiconf.simulate.requests import Load, uniform_lengths
+from aiconf.simulate.lengths import uniform_lengths
+from aiconf.simulate.requests import Load
 from aiconf.workload import Workload
 
 ROOMY = 1e9
