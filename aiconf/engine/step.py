@@ -68,6 +68,11 @@ class StepModel:
         self._rank = Curves()  # of the tokens of one attention rank
         self._group = Curves()  # of the tokens of all ranks that share the experts
         self._sampled = Curves()  # of the sequences that sample a token
+        # Captured sizes nest, so those of the engine's largest default stand for all.
+        gpu = tables.system.gpu
+        most = traits.max_sequences(gpu.memory_bytes, gpu.sm)
+        largest = traits.largest_graph(gpu.memory_bytes, gpu.sm, parallel.stage_gpus)
+        self._graph_sizes = np.array(traits.graph_sizes(most, largest), dtype=np.float64)
         stage = operators(spec, parallel)
         self._attention = AttentionTimer(tables, stage, kv_dtype)
         for operator in stage:
@@ -77,11 +82,6 @@ class StepModel:
             curves.close()
         layers = sum(group.count for group in spec.layers)
         self._exposed = traits.host.seconds_exposed_per_layer * layers
-        # Captured sizes nest, so those of the engine's largest default stand for all.
-        gpu = tables.system.gpu
-        most = traits.max_sequences(gpu.memory_bytes, gpu.sm)
-        largest = traits.largest_graph(gpu.memory_bytes, gpu.sm, parallel.stage_gpus)
-        self._graph_sizes = np.array(traits.graph_sizes(most, largest), dtype=np.float64)
 
     def seconds(self, batch: Batch) -> Array:
         """Seconds of each iteration of ``batch``: every rank, all layers, one pass."""
@@ -212,14 +212,20 @@ class StepModel:
         )
 
     def _collective(self, operator: Collective, moved: Array) -> tuple[Array, Origins]:
-        """An all-reduce takes the kernel that also norms as far as the engine uses it."""
-        time, origin = collective_seconds(self._tables, operator.op, operator.ranks, moved)
+        """An all-reduce takes the kernel that also norms as far as the engine uses it.
+
+        Iterations beyond the largest captured graph launch theirs one by one.
+        """
+        shape = (self._tables, operator.op, operator.ranks, moved)
+        time, origin = collective_seconds(*shape)
+        if self.traits.graphs.prefill == "captured" and len(self._graph_sizes):
+            later, other = collective_seconds(*shape, eager=True)
+            outside = self._graph_sizes[-1] < TOKENS
+            time, origin = np.where(outside, later, time), np.where(outside, other, origin)
         norms_next = operator.op == "all_reduce" and operator.where != "qk_norm"
         if not norms_next or not self._norm_limit:
             return time, origin
-        normed, lent = collective_seconds(
-            self._tables, operator.op, operator.ranks, moved, normed=True
-        )
+        normed, lent = collective_seconds(*shape, normed=True)
         joined = moved <= self._norm_limit
         return np.where(joined, normed, time), np.where(joined, lent, origin)
 
