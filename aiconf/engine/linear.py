@@ -14,16 +14,19 @@ from aiconf.perf.tables import Tables
 
 
 class LinearTimer:
-    """Times convolution and recurrence of a layout's linear-attention layers."""
+    """Times convolution and recurrence of a layout's linear-attention layers.
 
-    def __init__(self, tables: Tables, stage: Sequence[Operator]) -> None:
+    scale: multiplies every time (see ``Traits.scales``).
+    """
+
+    def __init__(self, tables: Tables, stage: Sequence[Operator], scale: float = 1.0) -> None:
         self._tables = tables
         self._blocks = [
             (
                 Recurrence(
                     o.kind, o.key_heads, o.value_heads, o.key_dim, o.value_dim, o.taps
                 ),
-                o.count,
+                o.count * scale,
             )
             for o in stage
             if isinstance(o, LinearScan)

@@ -81,9 +81,16 @@ class StepModel:
         self._rank = Curves()  # of the tokens of one attention rank
         self._group = Curves()  # of the tokens of all ranks that share the experts
         self._sampled = Curves()  # of the sequences that sample a token
+        # Captured sizes nest, so those of the engine's largest default stand for all.
+        gpu = tables.system.gpu
+        most = traits.max_sequences(gpu.memory_bytes, gpu.sm)
+        largest = traits.largest_graph(gpu.memory_bytes, gpu.sm, parallel.stage_gpus)
+        sizes = traits.graph_sizes(most, largest)
+        self._graph_sizes = np.array(sizes, dtype=np.float64)
         stage = (*operators(spec, parallel), *beside)
-        self._attention = AttentionTimer(tables, stage, kv_dtype)
-        self._linear = LinearTimer(tables, stage)
+        scale = traits.scales.get("attention", 1.0)
+        self._attention = AttentionTimer(tables, stage, kv_dtype, scale)
+        self._linear = LinearTimer(tables, stage, scale)
         launched = [0, 0]  # operators of a pass: all, and those that no graph holds
         for operator in stage:
             self._add(operator)
@@ -95,12 +102,6 @@ class StepModel:
             curves.close()
         layers = sum(group.count for group in spec.layers)
         self._exposed = traits.host.seconds_exposed_per_layer * layers
-        # Captured sizes nest, so those of the engine's largest default stand for all.
-        gpu = tables.system.gpu
-        most = traits.max_sequences(gpu.memory_bytes, gpu.sm)
-        largest = traits.largest_graph(gpu.memory_bytes, gpu.sm, parallel.stage_gpus)
-        sizes = traits.graph_sizes(most, largest)
-        self._graph_sizes = np.array(sizes, dtype=np.float64)
         self._prompt_graph = traits.prefill_graph_tokens(
             sizes, traits.token_budget(gpu.memory_bytes, gpu.sm, parallel.dp), parallel,
             mla=any(isinstance(one, MlaAttention) for one in stage), disaggregated=False,
@@ -227,7 +228,8 @@ class StepModel:
         if key not in built:
             built[key] = self._timed(once)
         part, (time, origin) = built[key]
-        self._curves(operator).add(part, time * operator.count, origin)
+        scale = self.traits.scales.get(part, 1.0)
+        self._curves(operator).add(part, time * (operator.count * scale), origin)
 
     def _curves(self, operator: Operator) -> Curves:
         """Whose tokens an operator's time depends on."""
@@ -271,14 +273,20 @@ class StepModel:
         )
 
     def _collective(self, operator: Collective, moved: Array) -> tuple[Array, Origins]:
-        """An all-reduce takes the kernel that also norms as far as the engine uses it."""
-        time, origin = collective_seconds(self._tables, operator.op, operator.ranks, moved)
+        """An all-reduce takes the kernel that also norms as far as the engine uses it.
+
+        Iterations beyond the largest captured graph launch theirs one by one.
+        """
+        shape = (self._tables, operator.op, operator.ranks, moved)
+        time, origin = collective_seconds(*shape)
+        if self.traits.graphs.prefill == "captured" and len(self._graph_sizes):
+            later, other = collective_seconds(*shape, eager=True)
+            outside = self._graph_sizes[-1] < TOKENS
+            time, origin = np.where(outside, later, time), np.where(outside, other, origin)
         norms_next = operator.op == "all_reduce" and operator.where != "qk_norm"
         if not norms_next or not self._norm_limit:
             return time, origin
-        normed, lent = collective_seconds(
-            self._tables, operator.op, operator.ranks, moved, normed=True
-        )
+        normed, lent = collective_seconds(*shape, normed=True)
         joined = moved <= self._norm_limit
         return np.where(joined, normed, time), np.where(joined, lent, origin)
 
@@ -314,6 +322,7 @@ class StepModel:
         system = self._tables.system
         crosses = self.parallel.gpus > system.nvlink_domain
         time = send_seconds(system, operator.bytes_per_token * TOKENS, crosses_domain=crosses)
+        time = time * self.traits.scales.get("communication", 1.0)
         self._rank.add("communication", time * (self.parallel.pp - 1), unmeasured(time))
 
     def _fused(self, operator: Operator) -> bool:

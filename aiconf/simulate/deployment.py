@@ -170,7 +170,8 @@ def disaggregated(
             after.kv_tokens * second.dp / second.pp,
         ),
         transfer=max(before.kv_per_token, after.kv_per_token) / bandwidth,
-        latency=system.nvlink_latency if near else system.network_latency,
+        latency=(system.nvlink_latency if near else system.network_latency)
+        + before.platform.traits.host.seconds_per_handover,
         intake=_routed(before.platform.traits.host, load),
         speculation=after.speculation,
         seed=seed,
