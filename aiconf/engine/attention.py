@@ -125,7 +125,8 @@ class AttentionTimer:
                 yield broad, "decode", None, np.where(mine, time * block.count * self._scale, 0.0)
             if prefill.any():
                 time = mla_prefill_seconds(tables, latent, sequences, chunk, batch.prefill_past)
-                yield latent, "prefill", None, np.where(prefill, time * block.count * self._scale, 0.0)
+                time = time * (block.count * self._scale)
+                yield latent, "prefill", None, np.where(prefill, time, 0.0)
             time = self._projected(batch, latent, project)
             yield latent, "projections", project.origin, time * block.count * self._scale
 

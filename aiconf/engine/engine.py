@@ -26,15 +26,6 @@ class Platform:
     steps: dict[tuple[ModelSpec, Parallel, str], StepModel] = field(default_factory=dict)
     rooms: dict[tuple[object, ...], Capacity] = field(default_factory=dict)
 
-    @classmethod
-    def of(cls, reader: Reader, system: System, traits: Traits) -> Platform:
-        """Join ``system`` and ``traits`` with the tables of ``reader``."""
-        order = partial(_kernel_order, traits, system.gpu.sm)
-        version = reader.version(system.name, traits.name) or traits.version
-        lent, serial = traits.lent(system.gpu.sm), frozenset(traits.serial_prefill)
-        tables = Tables(reader, system, traits.name, order, lent, serial)
-        return cls(system, traits, tables, version)
-
     def step(self, spec: ModelSpec, parallel: Parallel, kv_dtype: str) -> StepModel:
         """Step model of a layout, built once."""
         key = (spec, parallel, kv_dtype)
@@ -84,6 +75,12 @@ class Platform:
                 drafting=drafting,
             )
         return self.rooms[key]
+
+
+def tables_of(reader: Reader, system: System, traits: Traits) -> Tables:
+    """Tables of ``reader`` for ``system``, read in the engine's order of kernels."""
+    order = partial(_kernel_order, traits, system.gpu.sm)
+    return Tables(reader, system, traits.name, order, traits.lent(system.gpu.sm))
 
 
 def _kernel_order(traits: Traits, sm: int, choice: str) -> tuple[str, ...]:

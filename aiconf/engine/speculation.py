@@ -7,7 +7,7 @@ verified ones up to the first miss are kept, and one more token of the model its
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,10 @@ class Speculation:
             raise UserError(
                 f"acceptance {self.acceptance} and decay {self.decay} must be between 0 and 1"
             )
+
+    def scaled(self, factor: float) -> Speculation:
+        """The same with ``factor`` on the acceptance, which stays a probability."""
+        return replace(self, acceptance=min(self.acceptance * factor, 1.0))
 
     @property
     def verified(self) -> int:

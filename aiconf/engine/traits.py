@@ -46,7 +46,8 @@ class Traits:
     moe_settings: MoE kernel of a table -> value of the engine's MoE backend setting.
     lenders: choice -> smallest sm -> backend whose table of the same kernel stands in for an
         unusable own one.
-    scales: part of an iteration (``curves.PARTS``) -> factor on its time, from a calibration.
+    scales: part of an iteration (``curves.PARTS``) -> factor on its time; acceptance -> factor on
+        the probability that a drafted token is kept. From a calibration; none: 1.
     fused_quantization: producers of activations that quantise them in the same kernel.
     fused_elementwise: kinds of small operators that are part of a larger kernel.
     norm_in_all_reduce: largest message in bytes whose all-reduce also adds the residual and

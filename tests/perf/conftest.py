@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from aiconf.engine.engine import Platform
+from aiconf.engine.engine import tables_of
 from aiconf.engine.traits import load_traits
 from aiconf.perf.store import PerfDb
 from aiconf.perf.tables import Tables
@@ -52,6 +52,6 @@ def embedded():
     database = PerfDb.open()
 
     def build(system, backend):
-        return Platform.of(database, load_system(system), load_traits(backend)).tables
+        return tables_of(database, load_system(system), load_traits(backend))
 
     return build

@@ -1,0 +1,137 @@
+"""A calibration: the few physical parameters that were fitted to measured runs, and how far
+predictions were off afterwards.
+
+``aiconf runs calibrate`` writes the file; everything that predicts reads it. A parameter is a
+fact of an engine (``Traits``), on one family of GPUs, with a new value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import aiconf
+from aiconf.engine.changes import Changes
+from aiconf.errors import UserError
+from aiconf.resources import data_dir, read_yaml
+
+FORBID: dict[str, Any] = {"extra": "forbid"}
+LEVELS = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Value of a parameter and its 80 % interval."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class EngineFit:
+    """Parameters of one engine on GPUs of compute capability ``sm`` (first and last)."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
+    backend: str
+    sm: tuple[int, int]
+    facts: Mapping[str, Fitted]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Distribution of ln(measured / predicted): its quantiles at ``LEVELS``.
+
+    metric: ttft, tpot or output. mode: agg or disagg. system, backend, model: of the group; all
+    empty for a group that was not measured. fallback: least share of fallback it is for. groups,
+    rows: behind it.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
+    metric: str
+    mode: str
+    quantiles: tuple[float, ...]
+    groups: int
+    rows: int
+    system: str = ""
+    backend: str = ""
+    model: str = ""
+    fallback: float = 0.0
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file of measured runs that was fitted to."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
+    name: str
+    sha256: str
+    rows: int
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a calibration file holds.
+
+    tool: version of aiconf that wrote it. validation: error on left-out groups.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
+    tool: str
+    seed: int
+    files: tuple[Source, ...]
+    engines: tuple[EngineFit, ...]
+    spreads: tuple[Spread, ...]
+    validation: Mapping[str, float]
+
+    def changes(self, backend: str, sm: int) -> Changes:
+        """Facts of ``backend`` on GPUs of capability ``sm`` that were fitted."""
+        return tuple(
+            (name, fitted.value)
+            for engine in self.engines
+            if engine.backend == backend and engine.sm[0] <= sm <= engine.sm[1]
+            for name, fitted in engine.facts.items()
+        )
+
+
+def load_calibration(path: Path | None = None) -> Calibration:
+    """Read a calibration file; None: the one that is shipped.
+
+    Raises
+    ------
+    UserError
+        When it cannot be read, is of another form, or was written by another version.
+    """
+    shipped = data_dir("calibration") / "default.yaml"
+    if path is None and not shipped.is_file():
+        return Calibration(aiconf.__version__, 0, (), (), (), {})
+    return _load(path or shipped)
+
+
+@lru_cache(maxsize=8)
+def _load(path: Path) -> Calibration:
+    import yaml
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        given = read_yaml(path)
+    except OSError as problem:
+        raise UserError(f"cannot read calibration {path}: {problem.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise UserError(f"calibration {path} is not YAML") from None
+    tool = given.get("tool") if isinstance(given, Mapping) else None
+    if tool is not None and tool != aiconf.__version__:
+        raise UserError(
+            f"calibration {path} was fitted by aiconf {tool}, this is {aiconf.__version__}: "
+            f"its parameters belong to another model; fit it again with aiconf runs calibrate"
+        )
+    try:
+        return TypeAdapter(Calibration).validate_python(given)
+    except ValidationError as problem:
+        first = problem.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"calibration {path}: {where}: {first['msg']}") from None
