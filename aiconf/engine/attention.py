@@ -10,7 +10,13 @@ import numpy as np
 from aiconf.engine.batch import Array, Batch
 from aiconf.engine.curves import TOKENS, Curves
 from aiconf.model.operators import GqaAttention, MlaAttention, Operator
-from aiconf.perf.attention import Heads, attention_origin, decode_seconds, prefill_seconds
+from aiconf.perf.attention import (
+    Heads,
+    attention_origin,
+    decode_seconds,
+    prefill_seconds,
+    walk_seconds,
+)
 from aiconf.perf.gemm import gemm_seconds
 from aiconf.perf.mla import (
     Latent,
@@ -47,6 +53,13 @@ class AttentionTimer:
         total = np.zeros(len(batch))
         for _, _, _, time in self._timed(batch):
             total += time
+        return total
+
+    def walk_seconds(self, keys: Array) -> Array:
+        """Least seconds of one chunk of a prompt that sees ``keys``, its own included."""
+        total = np.zeros(keys.shape)
+        for heads, count in self._gqa:
+            total += count * walk_seconds(self._tables, heads, keys)
         return total
 
     def projection_seconds(self, tokens: Array) -> Array:

@@ -31,7 +31,8 @@ class Platform:
         """Join ``system`` and ``traits`` with the tables of ``reader``."""
         order = partial(_kernel_order, traits, system.gpu.sm)
         version = reader.version(system.name, traits.name) or traits.version
-        tables = Tables(reader, system, traits.name, order, traits.lent(system.gpu.sm))
+        lent, serial = traits.lent(system.gpu.sm), frozenset(traits.serial_prefill)
+        tables = Tables(reader, system, traits.name, order, lent, serial)
         return cls(system, traits, tables, version)
 
     def step(self, spec: ModelSpec, parallel: Parallel, kv_dtype: str) -> StepModel:

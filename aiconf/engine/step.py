@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from aiconf.engine.attention import AttentionTimer
 from aiconf.engine.batch import Array, Batch
 from aiconf.engine.curves import PART, TOKENS, Curves
+from aiconf.engine.trait_schema import Exchange as ExchangeKernel
 from aiconf.engine.traits import Traits
+from aiconf.model.attention_operators import BF16
 from aiconf.model.operators import (
     Collective,
     Elementwise,
@@ -43,6 +45,7 @@ from aiconf.perf.memory import memory_seconds
 from aiconf.perf.moe import Experts, moe_seconds
 from aiconf.perf.origin import Origin, Origins, unmeasured
 from aiconf.perf.tables import Tables
+from aiconf.perf.wide_moe import wide_moe_seconds
 
 
 @dataclass(frozen=True)
@@ -71,21 +74,36 @@ class StepModel:
     ) -> None:
         self.spec, self.parallel, self.traits, self.kv_dtype = spec, parallel, traits, kv_dtype
         self._tables = tables
+        # Largest message in bytes whose all-reduce also adds the residual and norms; 0: none.
+        self._norm_limit = traits.norm_limit(tables.system.gpu.sm, parallel.tp)
         self._rank = Curves()  # of the tokens of one attention rank
         self._group = Curves()  # of the tokens of all ranks that share the experts
         self._sampled = Curves()  # of the sequences that sample a token
         stage = (*operators(spec, parallel), *beside)
         self._attention = AttentionTimer(tables, stage, kv_dtype)
+        launched = [0, 0]  # operators of a pass: all, and those that no graph holds
         for operator in stage:
             self._add(operator)
+            if not isinstance(operator, PipelineSend) and not self._fused(operator):
+                launched[0] += operator.count
+                launched[1] += operator.count * isinstance(operator, (GqaAttention, MlaAttention))
         self._all = (self._rank, self._group, self._sampled)
         for curves in self._all:
             curves.close()
+        layers = sum(group.count for group in spec.layers)
+        self._exposed = traits.host.seconds_exposed_per_layer * layers
         # Captured sizes nest, so those of the engine's largest default stand for all.
         gpu = tables.system.gpu
         most = traits.max_sequences(gpu.memory_bytes, gpu.sm)
         largest = traits.largest_graph(gpu.memory_bytes, gpu.sm, parallel.stage_gpus)
-        self._graph_sizes = np.array(traits.graph_sizes(most, largest), dtype=np.float64)
+        sizes = traits.graph_sizes(most, largest)
+        self._graph_sizes = np.array(sizes, dtype=np.float64)
+        self._prompt_graph = traits.prefill_graph_tokens(
+            sizes, traits.token_budget(gpu.memory_bytes, gpu.sm, parallel.dp), parallel,
+            mla=any(isinstance(one, MlaAttention) for one in stage), disaggregated=False,
+        )  # fmt: skip
+        each = traits.host.seconds_per_operator
+        self._launch = (launched[0] * each, launched[1] * each)
 
     def seconds(self, batch: Batch) -> Array:
         """Seconds of each iteration of ``batch``: every rank, all layers, one pass."""
@@ -93,7 +111,12 @@ class StepModel:
         total = self._attention.seconds(batch)
         for curves, tokens in zip(self._all, (rank, group, sampled), strict=True):
             total += curves.total_at(tokens)
-        return total + self._host(sampled, total)
+        return total + self._host(batch, sampled, total)
+
+    @property
+    def exposed_seconds(self) -> float:
+        """Seconds of every iteration that its operators do not explain (see ``Host``)."""
+        return self._exposed
 
     @property
     def graph_sizes(self) -> Array:
@@ -117,13 +140,17 @@ class StepModel:
         rows = batch.prefill_tokens + batch.decode * batch.drafted
         return self._attention.seconds(batch) - self._attention.projection_seconds(rows)
 
+    def walk_seconds(self, keys: Array) -> Array:
+        """Least attention seconds of a chunk that sees ``keys`` (see ``perf.attention``)."""
+        return self._attention.walk_seconds(keys)
+
     def time(self, batch: Batch) -> StepTime:
         """Seconds of each iteration with its parts and their origin."""
         rank, group, sampled = self._tokens(batch)
         total = self._rank.at(rank) + self._group.at(group) + self._sampled.at(sampled)
         self._attention.add(total[PART["attention"]], batch)
         gpu = total.sum(axis=(0, 1))
-        total[PART["overhead"], Origin.INTERPOLATED] += self._host(sampled, gpu)
+        total[PART["overhead"], Origin.INTERPOLATED] += self._host(batch, sampled, gpu)
         return StepTime(total.sum(axis=(0, 1)), total.sum(axis=1), total.sum(axis=0))
 
     def _tokens(self, batch: Batch) -> tuple[Array, Array, Array]:
@@ -150,12 +177,23 @@ class StepModel:
         padded = sizes[np.minimum(place, len(sizes) - 1)]
         return np.where((sequences > 0) & (place < len(sizes)), padded, sequences)
 
-    def _host(self, running: Array, gpu: Array) -> Array:
-        """Host time that the GPU waits for: all of it, or what exceeds the GPU's own time."""
+    def launch_seconds(self, prompt_tokens: Array) -> Array:
+        """Seconds that the host takes to launch an iteration with ``prompt_tokens``.
+
+        Such an iteration runs outside CUDA graphs, or in a graph without its attention.
+        """
+        whole, attention = self._launch
+        inside = np.where(prompt_tokens <= self._prompt_graph, attention, whole)
+        return np.where(prompt_tokens > 0, inside, 0.0)
+
+    def _host(self, batch: Batch, running: Array, gpu: Array) -> Array:
+        """Host time that the GPU waits for: what is exposed always, and all of the rest or what
+        exceeds the GPU's own time."""
         host = self.traits.host
         busy = host.seconds_per_iteration + host.seconds_per_sequence * running
         hidden = gpu if self.traits.asynchronous(self.parallel) else 0.0
-        return np.where(running > 0, np.maximum(busy - hidden, 0.0), 0.0)
+        late = np.where(running > 0, np.maximum(busy - hidden, 0.0) + self._exposed, 0.0)
+        return np.maximum(late, self.launch_seconds(batch.prefill_tokens) - gpu)
 
     def _add(self, operator: Operator) -> None:
         """Sum one operator's curve over its layers."""
@@ -166,10 +204,11 @@ class StepModel:
             return
         # Layouts share most of their shapes: each is timed once per set of tables.
         once = replace(operator, count=1)
+        key = (once, self._norm_limit)
         built = self._tables.built
-        if once not in built:
-            built[once] = self._timed(once)
-        part, (time, origin) = built[once]
+        if key not in built:
+            built[key] = self._timed(once)
+        part, (time, origin) = built[key]
         self._curves(operator).add(part, time * operator.count, origin)
 
     def _curves(self, operator: Operator) -> Curves:
@@ -186,26 +225,55 @@ class StepModel:
         if isinstance(operator, Gemm):
             return "gemm", gemm_seconds(tables, operator.dtype, operator.n, operator.k, TOKENS)
         if isinstance(operator, Elementwise):
-            time, origin = memory_seconds(
-                tables, operator.bytes_per_token * TOKENS / operator.launches
-            )
-            return "memory", (time * operator.launches, origin)
+            return "memory", self._elementwise(operator)
         if isinstance(operator, Quantize):
             return "memory", memory_seconds(tables, 3.0 * operator.k * TOKENS)
         if isinstance(operator, Collective):
             moved = operator.bytes_per_token * TOKENS
-            return "communication", collective_seconds(tables, operator.op, operator.ranks, moved)
+            return "communication", self._collective(operator, moved)
         if isinstance(operator, MoeExchange):
             return "communication", self._exchange(operator)
         assert isinstance(operator, Moe)
+        return "moe", self._experts(operator)
+
+    def _experts(self, operator: Moe) -> tuple[Array, Origins]:
+        tables = self._tables
         shape = Experts(
             operator.hidden, operator.inter, operator.topk, operator.experts,
             operator.tp, operator.ep,
         )  # fmt: skip
         dtype = self._moe_dtype(operator.dtype)
-        return "moe", moe_seconds(
+        if operator.attention_dp and self._all_to_all():
+            balanced = operator.ep >= self.traits.layouts.balanced_ep
+            wide = wide_moe_seconds(tables, dtype, shape, TOKENS, balanced=balanced)
+            if wide is not None:
+                return wide
+        return moe_seconds(
             tables, dtype, shape, TOKENS, attention_dp=operator.attention_dp
         )
+
+    def _collective(self, operator: Collective, moved: Array) -> tuple[Array, Origins]:
+        """An all-reduce takes the kernel that also norms as far as the engine uses it."""
+        time, origin = collective_seconds(self._tables, operator.op, operator.ranks, moved)
+        norms_next = operator.op == "all_reduce" and operator.where != "qk_norm"
+        if not norms_next or not self._norm_limit:
+            return time, origin
+        normed, lent = collective_seconds(
+            self._tables, operator.op, operator.ranks, moved, normed=True
+        )
+        joined = moved <= self._norm_limit
+        return np.where(joined, normed, time), np.where(joined, lent, origin)
+
+    def _elementwise(self, operator: Elementwise) -> tuple[Array, Origins]:
+        """Kernels that move memory; of a norm in the all-reduce before it only the traffic."""
+        moved = operator.bytes_per_token * TOKENS
+        time, origin = memory_seconds(self._tables, moved / operator.launches)
+        time = time * operator.launches
+        if operator.kind == "norm":
+            traffic = moved / self._tables.system.gpu.memory_bandwidth
+            message = TOKENS * self.spec.hidden * BF16
+            time = np.where(message <= self._norm_limit, traffic, time)
+        return time, origin
 
     def _exchange(self, operator: MoeExchange) -> tuple[Array, Origins]:
         tables = self._tables
@@ -213,10 +281,15 @@ class StepModel:
             operator.ranks, operator.hidden, operator.topk, operator.experts,
             sent_precision(operator.dtype),
         )  # fmt: skip
-        kernel = self.traits.exchange(
-            self.parallel, tables.system.nvlink_domain, measured_kernels(tables)
-        )
-        return exchange_seconds(tables, kernel, shape, TOKENS * operator.token_share)
+        return exchange_seconds(tables, self._way(), shape, TOKENS * operator.token_share)
+
+    def _way(self) -> ExchangeKernel:
+        domain = self._tables.system.nvlink_domain
+        return self.traits.exchange(self.parallel, domain, measured_kernels(self._tables))
+
+    def _all_to_all(self) -> bool:
+        """Whether a rank receives only the tokens of its own experts."""
+        return self._way() not in ("none", "all_reduce", "allgather_reducescatter")
 
     def _add_send(self, operator: PipelineSend) -> None:
         """Activations cross every boundary between pipeline stages once."""
@@ -232,8 +305,6 @@ class StepModel:
             return operator.after in traits.fused_quantization
         if not isinstance(operator, Elementwise):
             return False
-        if operator.kind == "norm" and traits.norm_in_all_reduce and self.parallel.tp > 1:
-            return True
         in_module = operator.kind in ("latent_norm", "rope", "kv_write")
         return operator.kind in traits.fused_elementwise or (in_module and self._attention.whole)
 

@@ -52,6 +52,8 @@ class Scheduler:
         free when it is admitted: 0 admits on the prompt alone (and preempts later), 1 never
         evicts. output_reserve_cap: output tokens counted at most, None: all.
     output_reserve_dp: the same share under attention DP.
+    balance_wait: iterations for which prompts are held until every attention-DP rank has one, at
+        most; balance_more: for which they are held then, so that more may come. 0: not held.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
@@ -64,6 +66,8 @@ class Scheduler:
     prefill_token_cap: int | None
     output_reserve: float
     output_reserve_dp: float
+    balance_wait: int
+    balance_more: int
     output_reserve_cap: int | None
     tiers: tuple[Tier, ...]
 
@@ -197,7 +201,8 @@ class Layouts:
     dp_ranks: ``any``: attention replicas of any tp; ``all``: attention DP spans every rank
     (attention tp is then 1). ep_sizes: ``all``: experts are split over every rank or none;
     ``divisor``: over any number of ranks that divides them. rank_in_pod: with attention DP,
-    the tp x pp GPUs of a rank share a node.
+    the tp x pp GPUs of a rank share a node. balanced_ep: expert-parallel ranks from which
+    deployments balance the experts by redundant copies of them.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
@@ -205,6 +210,7 @@ class Layouts:
     dp_ranks: Literal["any", "all"]
     ep_sizes: Literal["all", "divisor"]
     rank_in_pod: bool
+    balanced_ep: int
 
 
 @dataclass(frozen=True)
@@ -243,11 +249,21 @@ Small = Literal[
 class Host:
     """CPU time of the engine loop: per iteration, per running sequence; 0 where unknown.
 
+    seconds_per_operator: launching one operator of a model outside a CUDA graph.
+    seconds_exposed_per_layer: time of an iteration that is neither in its operators nor hidden
+    behind them, however the host works, per layer of the model: gaps between kernels, small
+    kernels that no table holds, input preparation and sampling outside the captured graph.
     seconds_per_request: from the client to the engine's queue and back with the first token
-    (HTTP, tokenisation, messages between processes); it delays a request but occupies nothing.
+    (HTTP, messages between processes); it delays a request but occupies nothing.
+    intake_per_request, intake_per_token: work of the server's event loop on each request and
+    each prompt token (tokenisation); one request at a time.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
     seconds_per_iteration: float
     seconds_per_sequence: float
+    seconds_per_operator: float
     seconds_per_request: float
+    intake_per_request: float
+    intake_per_token: float
+    seconds_exposed_per_layer: float

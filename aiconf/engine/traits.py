@@ -41,12 +41,15 @@ class Traits:
     """One engine version's defaults and rules. ``sources``: fact -> where it was read.
 
     kernels: choice -> sm -> kernels of a table that holds several, the default first.
+    serial_prefill: prefill attention kernels that do not divide the keys of a query tile among
+        thread blocks, so that a short chunk behind a long past waits for one block.
     moe_settings: MoE kernel of a table -> value of the engine's MoE backend setting.
     lenders: choice -> smallest sm -> backend whose table of the same kernel stands in for an
         unusable own one.
     fused_quantization: producers of activations that quantise them in the same kernel.
     fused_elementwise: kinds of small operators that are part of a larger kernel.
-    norm_in_all_reduce: residual add and norm are part of the all-reduce before them.
+    norm_in_all_reduce: largest message in bytes whose all-reduce also adds the residual and
+        norms, by ``sm`` and ranks (0: never, None: always); empty where no engine kernel does.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
@@ -62,11 +65,12 @@ class Traits:
     communication: Communication
     host: Host
     kernels: Mapping[str, Mapping[int, tuple[str, ...]]]
+    serial_prefill: tuple[str, ...]
     moe_settings: Mapping[str, str]
     lenders: Mapping[str, Mapping[int, str]]
     fused_quantization: tuple[Producer, ...]
     fused_elementwise: tuple[Small, ...]
-    norm_in_all_reduce: bool
+    norm_in_all_reduce: Mapping[int, Mapping[int, int | None]]
     sources: Mapping[str, str]
     notes: tuple[str, ...]
 
@@ -239,6 +243,13 @@ class Traits:
             return 0
         by_ranks = link.all_reduce_bytes.get(sm, link.all_reduce_bytes.get(0, {}))
         return _at(by_ranks, ranks)
+
+    def norm_limit(self, sm: int, ranks: int) -> float:
+        """Return the largest message in bytes whose all-reduce is joined with the norm."""
+        if ranks == 1 or not self.norm_in_all_reduce:
+            return 0.0
+        limit = _at(_at(self.norm_in_all_reduce, sm, {}), ranks, 0)
+        return float("inf") if limit is None else float(limit)
 
     def exchange(
         self, parallel: Parallel, nvlink_domain: int, measured: frozenset[str]

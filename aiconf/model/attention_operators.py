@@ -52,6 +52,9 @@ def _gqa(spec: ModelSpec, attention: Attention, tp: int, count: int) -> Iterator
     rotated = 2 * (heads + kv_heads) * dim * BF16  # read and written
     if attention.qk_norm:
         yield Elementwise(rotated, 2, count, "qk_norm")  # one kernel each for q and k
+    if attention.qk_norm_joint and tp > 1:
+        # The float32 sums of squares of q and of k, in one message (vLLM pull request 31493).
+        yield Collective("all_reduce", tp, 2 * 4.0, count, "qk_norm")
     yield Elementwise(rotated, 1, count, "rope")
     cache = 2.0 if dtypes.kv == "bf16" else 1.0
     yield Elementwise(2 * kv_heads * dim * (BF16 + cache), 1, count, "kv_write")

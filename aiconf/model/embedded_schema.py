@@ -26,6 +26,7 @@ class AttentionFile(Strict):
     bias: bool = False
     output_bias: bool = False
     qk_norm: bool = False
+    qk_norm_joint: bool = False
     output_gate: bool = False
     sinks: bool = False
     q_lora_rank: int = 0

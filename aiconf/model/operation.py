@@ -16,7 +16,7 @@ from aiconf.model.spec import Precision
 Tokens = Literal["all", "prefill", "decode", "sampled"]
 Part = Literal["attention", "dense", "shared", "router", "lm_head"]
 Producer = Literal["norm", "attention", "activation"]
-Where = Literal["embedding", "attention", "ffn", "moe", "lm_head"]
+Where = Literal["embedding", "qk_norm", "attention", "ffn", "moe", "lm_head"]
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ class Attention:
     bias: bool = False  # bias on q, k, v
     output_bias: bool = False
     qk_norm: bool = False
+    qk_norm_joint: bool = False  # over all heads together: tp ranks exchange sums of squares
     output_gate: bool = False
     sinks: bool = False  # one learned logit per head (gpt-oss)
     q_lora_rank: int = 0  # 0: queries are projected directly

@@ -2,7 +2,9 @@
 
 A prefill chunk of q tokens behind a past of p tokens does the arithmetic of a whole causal
 prompt of s = sqrt(q (q + 2 p)) tokens (q (p + q / 2) = s^2 / 2 score pairs), so that is where
-the table is read; the keys and values of the past are read on top.
+the table is read; the keys and values of the past are read on top. Kernels that give all keys
+of a query tile to one thread block also walk them one tile after the other, however few blocks
+there are: a chunk then takes no less than one head of a prompt of p + q tokens.
 """
 
 from __future__ import annotations
@@ -72,6 +74,22 @@ class _Kernel:
 
     surface: Surface | None
     origin: Origin
+    walk: Walk | None = None
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Seconds in which one thread block walks a number of keys: the narrowest measured prompt."""
+
+    keys: Array
+    seconds: Array
+
+    def at(self, keys: Array) -> Array:
+        """Interpolate; beyond the longest prompt each key takes as long as the last ones did."""
+        rate = (self.seconds[-1] - self.seconds[-2]) / (self.keys[-1] - self.keys[-2])
+        beyond = rate * np.maximum(keys - self.keys[-1], 0.0)
+        found: Array = np.interp(keys, self.keys, self.seconds) + beyond
+        return found
 
 
 def _kernel(tables: Tables, phase: str, shape: Heads) -> _Kernel:
@@ -111,9 +129,23 @@ def _build(tables: Tables, phase: str, shape: Heads) -> _Kernel:
     )
     # The efficiency is that of the shape found; the work is that of the shape asked for.
     surface = measured.serving(partial(light, gpu, shape))
+    walk = None if decoding else _walk(tables, rows, found)
     if borrowed or found.head_dim != shape.head_dim or found.window != shape.window:
-        return _Kernel(surface, Origin.FALLBACK)
-    return _Kernel(surface, Origin.MEASURED if found == shape else Origin.INTERPOLATED)
+        return _Kernel(surface, Origin.FALLBACK, walk)
+    origin = Origin.MEASURED if found == shape else Origin.INTERPOLATED
+    return _Kernel(surface, origin, walk)
+
+
+def _walk(tables: Tables, rows: Columns, found: Heads) -> Walk | None:
+    """The prompt with the fewest heads of the size of ``found``, so that no block waits."""
+    mask = (rows["head_dim"] == found.head_dim) & (rows["window"] == (found.window or 0))
+    mask &= (rows["batch"] == 1) & np.isin(rows["kernel"], list(tables.serial_prefill))
+    if not mask.any():
+        return None
+    mask &= rows["heads"] == rows["heads"][mask].min()
+    keys, place = np.unique(rows["isl"][mask], return_index=True)
+    seconds = np.maximum.accumulate(rows["seconds"][mask][place].astype(np.float64))
+    return Walk(keys.astype(np.float64), seconds) if len(keys) > 1 else None
 
 
 def decode_seconds(tables: Tables, shape: Heads, batch: ArrayLike, past: ArrayLike) -> Array:
@@ -137,6 +169,13 @@ def attention_origin(
     return reached(kernel.surface, kernel.origin, b, np.maximum(length, 1.0))
 
 
+def walk_seconds(tables: Tables, shape: Heads, keys: ArrayLike) -> Array:
+    """Least time of a chunk that sees ``keys``, its own included (one layer); 0 where unknown."""
+    kernel = _kernel(tables, "prefill", shape)
+    seen = _seen(np.asarray(keys, dtype=np.float64), shape.window)
+    return np.zeros(seen.shape) if kernel.walk is None else kernel.walk.at(seen)
+
+
 def prefill_seconds(
     tables: Tables, shape: Heads, sequences: ArrayLike, chunk: ArrayLike, past: ArrayLike
 ) -> Array:
@@ -150,4 +189,7 @@ def prefill_seconds(
     if kernel.surface is None:
         return prefill_light(gpu, shape, n, whole) + keys / gpu.memory_bandwidth
     time = kernel.surface.seconds(np.maximum(n, 1.0), whole)
+    # A single token behind its past is a decode to the engines, whose kernels divide the keys.
+    walked = np.where(q > 1.0, walk_seconds(tables, shape, p + q), 0.0)
+    time = np.maximum(time, walked)
     return np.maximum(time, keys / gpu.memory_bandwidth)

@@ -6,6 +6,7 @@ after an all-gather, before a reduce-scatter, and sends in all in an all-to-all.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -61,13 +62,12 @@ def _surfaces(tables: Tables, source: str, op: str) -> list[_Ring]:
     return found
 
 
-def _domain_seconds(tables: Tables, op: str, ranks: int, moved: Array) -> tuple[Array, Origins]:
-    """Inside one NVLink domain: the faster of the engine's own kernel and NCCL, as engines pick.
-
-    Engines switch from their one- or two-shot kernels to NCCL where NCCL is the faster.
-    """
+def _domain_seconds(
+    tables: Tables, sources: Sequence[str], op: str, ranks: int, moved: Array
+) -> tuple[Array, Origins]:
+    """Inside one NVLink domain: the fastest of the kernels that ``sources`` measured."""
     best, origin = np.full(moved.shape, np.inf), unmeasured(moved)
-    for source in (tables.backend, ""):
+    for source in sources:
         rings = _surfaces(tables, source, op)
         if not rings:
             continue
@@ -75,7 +75,8 @@ def _domain_seconds(tables: Tables, op: str, ranks: int, moved: Array) -> tuple[
         surface = ring.surface.serving(partial(link_light, tables.system, op, ranks))
         size = np.maximum(moved, 1.0)
         time = surface.seconds(size)
-        own = Origin.MEASURED if ring.own else Origin.INTERPOLATED
+        here = ring.own and source in ("", tables.backend)
+        own = Origin.MEASURED if here else Origin.INTERPOLATED
         own = own if ring.ranks == ranks else Origin.FALLBACK
         origin = np.where(time < best, reached(surface, own, size), origin)
         best = np.minimum(best, time)
@@ -84,10 +85,13 @@ def _domain_seconds(tables: Tables, op: str, ranks: int, moved: Array) -> tuple[
 
 
 def collective_seconds(
-    tables: Tables, op: str, ranks: int, moved: ArrayLike
+    tables: Tables, op: str, ranks: int, moved: ArrayLike, *, normed: bool = False
 ) -> tuple[Array, Origins]:
     """Time of one collective over ``ranks`` neighbouring GPUs, in seconds.
 
+    Engines switch from their one- or two-shot kernels to NCCL where NCCL is the faster.
+    ``normed``: the kernel that adds residual and norm, which may be another engine's (lender
+    of ``all_reduce_norm``) and has no such switch; the norm's own traffic is not part of it.
     Beyond one NVLink domain it is hierarchical (NCCL's tree of rails): the domain's own part,
     then each GPU exchanges its shard over the network.
     """
@@ -96,7 +100,10 @@ def collective_seconds(
         return np.zeros(size.shape), np.zeros(size.shape, dtype=np.intp)
     system = tables.system
     inside = min(ranks, system.nvlink_domain)
-    time, origin = _domain_seconds(tables, op, inside, size)
+    sources = [tables.backend, ""]
+    if normed and tables.borrowed("all_reduce_norm"):
+        sources = [tables.lenders["all_reduce_norm"]]
+    time, origin = _domain_seconds(tables, sources, op, inside, size)
     if ranks <= system.nvlink_domain:
         return time, origin
     domains = -(-ranks // system.nvlink_domain)

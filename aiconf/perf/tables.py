@@ -35,7 +35,8 @@ class Tables:
     kernel_order: name of a choice (``decode_attention``, ``gemm.fp8_block``; see
     ``backends/*.yaml``) -> kernel names, the engine's default first; a kernel that is not named
     comes after those that are. lenders: choice -> backend whose table is read instead, where the
-    backend's own is unusable. Surfaces built from tables are kept in ``built``.
+    backend's own is unusable. serial_prefill: prefill kernels whose thread blocks walk all keys
+    of a query tile (see ``perf.attention``). Surfaces built from tables are kept in ``built``.
     """
 
     reader: Reader
@@ -43,6 +44,7 @@ class Tables:
     backend: str
     kernel_order: Callable[[str], Sequence[str]] = lambda _choice: ()
     lenders: Mapping[str, str] = field(default_factory=dict)
+    serial_prefill: frozenset[str] = frozenset()
     built: dict[Any, Any] = field(default_factory=dict)
 
     def read(

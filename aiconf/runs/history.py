@@ -3,8 +3,52 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
 
-_VERSION = re.compile(r"v?(\d+)\.(\d+)")
+from aiconf.engine.changes import Changes
+from aiconf.resources import read_yaml
+
+
+@dataclass(frozen=True)
+class _Past:
+    """One rule of ``history.yaml`` (its heading explains the fields)."""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+    backend: str
+    before: str
+    day: str
+    facts: Mapping[str, Any]
+    source: str
+
+
+@cache
+def _rules() -> Sequence[_Past]:
+    from pydantic import TypeAdapter
+
+    found = read_yaml(Path(__file__).with_name("history.yaml"))["rules"]
+    rules: tuple[_Past, ...] = TypeAdapter(tuple[_Past, ...]).validate_python(found)
+    return rules
+
+
+def past_facts(backend: str, version: str, date: str) -> Changes:
+    """Return the facts in which an engine of ``version`` (or of ``date``) differed."""
+    return tuple(
+        fact
+        for rule in _rules()
+        if rule.backend == backend and _older(version, date, rule.before, rule.day)
+        for fact in facts_of(rule.facts)
+    )
+
+
+def facts_of(given: Mapping[str, Any]) -> Changes:
+    """Facts of a YAML file, hashable."""
+    return tuple(
+        (name, tuple(value) if isinstance(value, list) else value) for name, value in given.items()
+    )
 
 
 def kv_dtype(backend: str, version: str, date: str) -> str | None:
@@ -14,12 +58,17 @@ def kv_dtype(backend: str, version: str, date: str) -> str | None:
     of an FP8 checkpoint was bf16; since 0.12 (December 2025) it follows the checkpoint's own
     KV quantisation. Rows without a version are dated by their day.
     """
-    if backend != "vllm":
-        return None
-    found = _VERSION.match(version.strip())
-    if found:
-        old = (int(found.group(1)), int(found.group(2))) < (0, 12)
-    else:
-        day = re.match(r"\d{4}-\d{2}", date.strip())
-        old = day is not None and day.group(0) < "2025-12"
-    return "bf16" if old else None
+    return "bf16" if backend == "vllm" and _older(version, date, "0.12", "2025-12") else None
+
+
+def _older(version: str, date: str, first: str, day: str) -> bool:
+    """Whether ``version`` comes before ``first``, or, unstated, ``date`` before ``day``."""
+    stated = re.match(r"v?(\d+(?:\.\d+)+)", version.strip())
+    if stated:
+        return _numbers(stated.group(1)) < _numbers(first)
+    month = re.match(r"\d{4}-\d{2}", date.strip())
+    return month is not None and month.group(0) < day
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))

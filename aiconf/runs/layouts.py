@@ -13,6 +13,8 @@ from aiconf.runs.cells import Cells, Skipped, count, settings
 from aiconf.runs.measured import Workers
 from aiconf.runs.names import replicated
 
+ONE_NODE = 8  # GPUs up to which a worker is taken for plain tensor parallelism
+
 
 def aggregated_workers(cells: Cells) -> Workers:
     """Read the layout of aggregated workers from tp, pp, dp, ep and num_gpus.
@@ -54,14 +56,24 @@ def _workers(tp: int, pp: int, dp: int, ep: int, gpus: int) -> Workers:
     return Workers(parallel, gpus // parallel.gpus)
 
 
-def side_workers(text: str, side: str) -> Workers:
-    """Read one side of a disaggregated row (``workers=2;tp=4;ep=4;dp_attn=true;gpus=8``).
+def both_sides(prefill: str, decode: str) -> tuple[Workers, Workers]:
+    """Read the sides of a disaggregated row (``workers=2;tp=4;ep=4;dp_attn=true;gpus=8``).
 
     Raises
     ------
     Skipped
         Where the number of workers or their layout is not stated.
     """
+    wide = _gpus_each(decode) > ONE_NODE
+    return _side(prefill, "prefill", wide), _side(decode, "decode", wide)
+
+
+def _gpus_each(text: str) -> int:
+    given = settings(text)
+    return count(given, "gpus", 1) // max(count(given, "workers", 1), 1) if given else 1
+
+
+def _side(text: str, side: str, wide: bool) -> Workers:
     given = settings(text)
     workers = count(given, "workers", 0) if given else 0
     if workers < 1:
@@ -72,11 +84,18 @@ def side_workers(text: str, side: str) -> Workers:
         raise Skipped(f"{gpus} {side} GPUs do not divide among {workers} workers")
     each = gpus // workers
     # The ranks of a worker follow from its GPUs: some files state tp 1 for all of them.
-    if given.get("dp_attn") == "true":
-        tp, dp = 1, each // pp
+    ranks, ep = each // pp, count(given, "ep", 1)
+    spread = given.get("dp_attn") == "true"
+    if spread and tp == ep == 1 and ranks > 1:
+        # tp 1 and ep 1 beside several GPUs: the file does not record how they share the model.
+        # The same points elsewhere are plain TP up to one node, and DP with EP beyond it.
+        spread = wide
+        ep = ranks if wide else 1
+    if spread:
+        tp, dp = 1, ranks
     elif dp == 1:
-        tp = each // pp
-    return _workers(tp, pp, dp, count(given, "ep", 1), gpus)
+        tp = ranks
+    return _workers(tp, pp, dp, ep, gpus)
 
 
 def runnable(spec: ModelSpec, traits: Traits, workers: Workers) -> tuple[Workers, str]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from aiconf.engine.changes import Changes
 from aiconf.engine.speculation import Speculation
 from aiconf.parallel import Parallel
 
@@ -55,7 +56,8 @@ class Deployment:
     max_sequences, token_budget: settings of a whole engine; None: the engine's default.
     kv_dtype: None: what the engine picks for the checkpoint. poll: decode iterations between two
     looks at the queue of new requests (SGLang --scheduler-recv-interval). memory: the engine's
-    memory setting; None: its default. speculation: None: no drafts.
+    memory setting; None: its default. speculation: None: no drafts. changes: facts of the
+    engine that differ from its traits.
     """
 
     system: str
@@ -70,6 +72,7 @@ class Deployment:
     poll: int = 1
     memory: float | None = None
     speculation: Speculation | None = None
+    changes: Changes = ()
 
 
 @dataclass(frozen=True)

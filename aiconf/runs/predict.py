@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from aiconf.engine.batch import Batch
 from aiconf.engine.engine import Platform
+from aiconf.engine.platform import platform, prefill_changes
 from aiconf.engine.step import StepModel
 from aiconf.parallel import Parallel
 from aiconf.runs.measured import Deployment, Traffic
@@ -63,7 +64,7 @@ def predict(deployment: Deployment, traffic: Traffic) -> Prediction:
             wait = (deployment.poll - 1) / 2.0 * float(np.nanmean(replay.tpot))
             replay = aggregated(found, load, wait=wait, seed=SEED)
         return _summary(replay, lanes, traffic, (found,), _note(found, deployment))
-    before = _engine(deployment, deployment.prefill.parallel, traffic)
+    before = _engine(_without_prompt_graphs(deployment), deployment.prefill.parallel, traffic)
     after = _engine(deployment, deployment.workers.parallel, traffic)
     counts = deployment.prefill.count, deployment.workers.count
     replay = disaggregated(
@@ -75,10 +76,14 @@ def predict(deployment: Deployment, traffic: Traffic) -> Prediction:
     )
 
 
-def _platform(deployment: Deployment) -> Platform:
-    from aiconf.engine.platform import platform
+def _without_prompt_graphs(deployment: Deployment) -> Deployment:
+    """The deployment with the facts of an engine that only prefills."""
+    own = prefill_changes(_platform(deployment).traits)
+    return replace(deployment, changes=(*deployment.changes, *own)) if own else deployment
 
-    return platform(deployment.system, deployment.backend)
+
+def _platform(deployment: Deployment) -> Platform:
+    return platform(deployment.system, deployment.backend, None, deployment.changes)
 
 
 def _engine(deployment: Deployment, parallel: Parallel, traffic: Traffic) -> Engine:

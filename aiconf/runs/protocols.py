@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from aiconf.engine.changes import Changes
 from aiconf.engine.speculation import Speculation
 from aiconf.resources import read_yaml
 from aiconf.runs.cells import Cells, precision_of
+from aiconf.runs.history import facts_of
 from aiconf.runs.measured import Traffic
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ class Settings:
     kv_dtype: str | None = None
     poll: int = 1
     memory: float | None = None
+    facts: Changes = ()
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class Rule:
     kv_dtype: str | None = None
     poll: Mapping[int, int] | None = None
     memory: float | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def matches(self, backend: str, model: str, hardware: str, precision: str | None) -> bool:
         """Whether the rule is about such a row."""
@@ -100,5 +104,8 @@ def engine_settings(
             reached = max((users for users in steps if users <= load.users), default=min(steps))
             verified = drafts.verified if drafts else 1
             budget = rule.token_budget.of(load, verified) if rule.token_budget else None
-            return Settings(load.users, budget, rule.kv_dtype, steps[reached], rule.memory)
+            return Settings(
+                load.users, budget, rule.kv_dtype, steps[reached], rule.memory,
+                facts_of(rule.facts),
+            )  # fmt: skip
     return Settings(max_sequences=load.users)

@@ -13,8 +13,8 @@ from aiconf.runs.cells import (
     system_of,
     traffic,
 )
-from aiconf.runs.history import kv_dtype
-from aiconf.runs.layouts import aggregated_workers, runnable, side_workers
+from aiconf.runs.history import kv_dtype, past_facts
+from aiconf.runs.layouts import aggregated_workers, both_sides, runnable
 from aiconf.runs.measured import Deployment, MeasuredRun, Metrics, Row
 from aiconf.runs.names import model_of
 from aiconf.runs.protocols import engine_settings
@@ -47,8 +47,9 @@ def _run(cells: Cells) -> MeasuredRun:
     if mode == "agg":
         prefill, workers = None, aggregated_workers(cells)
     elif mode == "disagg":
-        prefill = side_workers(cells.get("prefill_config", ""), "prefill")
-        workers = side_workers(cells.get("decode_config", ""), "decode")
+        prefill, workers = both_sides(
+            cells.get("prefill_config", ""), cells.get("decode_config", "")
+        )
     else:
         raise Skipped(f"serving_mode '{mode}' is neither agg nor disagg")
     spec = model_of(cells.get("model", ""), precision)
@@ -64,7 +65,7 @@ def _run(cells: Cells) -> MeasuredRun:
         system, traits.name, cells["model"].strip(), precision, workers, prefill,
         kv_dtype(traits.name, version, date) or told.kv_dtype,
         told.max_sequences, told.token_budget, told.poll, told.memory,
-        drafts,
+        drafts, past_facts(traits.name, version, date) + told.facts,
     )  # fmt: skip
     note = "; ".join(dict.fromkeys(part for part in notes if part))
     return MeasuredRun(deployment, load, metrics, version, date, note)

@@ -16,6 +16,7 @@ from aiconf.model.spec import ModelSpec
 from aiconf.parallel import Parallel
 from aiconf.simulate.disaggregated import DecodeSide, DisaggregatedReplay, PrefillSide
 from aiconf.simulate.engine import EngineReplay, Limits
+from aiconf.simulate.intake import IntakeCost
 from aiconf.simulate.requests import Load, Replay
 from aiconf.simulate.spans import Spans
 from aiconf.simulate.timer import IterationTimer
@@ -135,11 +136,28 @@ def aggregated(found: Engine, load: Load, *, wait: float = 0.0, seed: int = 0) -
         max_sequences=most,
         kv_tokens=found.kv_tokens / lanes,
         mixed=scheduler.policy == "mixed",
+        chunked=scheduler.chunked_prefill or found.budget < int(load.prompt.max()) + rows,
         reserve=scheduler.output_reserve_dp if parallel.dp > 1 else scheduler.output_reserve,
-        delay=found.platform.traits.host.seconds_per_request + wait,
+        intake=_intake(found, wait),
+        balance_wait=scheduler.balance_wait,
+        balance_more=scheduler.balance_more,
     )
     timer = timer_of(found, rows, int((load.prompt + load.output).max()))
     return EngineReplay(timer, limits, parallel.dp, found.speculation, seed).run(load)
+
+
+def _intake(found: Engine, wait: float) -> IntakeCost:
+    host = found.platform.traits.host
+    return IntakeCost(
+        host.seconds_per_request + wait, host.intake_per_request, host.intake_per_token
+    )
+
+
+def _routed(found: Engine, load: Load) -> IntakeCost:
+    """Behind a router whose frontend tokenises on many threads: a delay that nobody queues for."""
+    host = found.platform.traits.host
+    own = host.intake_per_request + host.intake_per_token * float(load.prompt.mean())
+    return IntakeCost(host.seconds_per_request + own)
 
 
 def disaggregated(
@@ -162,7 +180,7 @@ def disaggregated(
         ),
         transfer=max(before.kv_per_token, after.kv_per_token) / bandwidth,
         latency=system.nvlink_latency if near else system.network_latency,
-        delay=before.platform.traits.host.seconds_per_request,
+        intake=_routed(before, load),
         speculation=after.speculation,
         seed=seed,
     )  # fmt: skip

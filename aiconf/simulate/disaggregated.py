@@ -17,6 +17,7 @@ import numpy as np
 
 from aiconf.engine.speculation import Speculation
 from aiconf.simulate.decode import DecodeWorker
+from aiconf.simulate.intake import Intake, IntakeCost
 from aiconf.simulate.requests import Load, Replay
 from aiconf.simulate.spans import Row, Spans
 from aiconf.simulate.timer import IterationTimer
@@ -64,12 +65,12 @@ class DisaggregatedReplay:
         *,
         transfer: float,
         latency: float,
-        delay: float,
+        intake: IntakeCost,
         speculation: Speculation | None = None,
         seed: int = 0,
     ) -> None:
         self._prefill, self._transfer, self._latency = prefill, transfer, latency
-        self._delay, self._speculation, self._seed = delay, speculation, seed
+        self._intake, self._speculation, self._seed = Intake(intake), speculation, seed
         self._queues: list[deque[int]] = [deque() for _ in range(prefill.workers)]
         self._free = [True] * prefill.workers
         self._decoders = [
@@ -81,7 +82,6 @@ class DisaggregatedReplay:
         ]  # fmt: skip
         self._versions = [0] * decode.workers
         self._events: list[tuple[float, int, int, int, tuple[int, ...]]] = []
-        self._pending: deque[tuple[float, int]] = deque()
         self._sequence = self._next = self._finished = 0
         self._closed = False
         self._prompt: list[int] = []
@@ -106,16 +106,17 @@ class DisaggregatedReplay:
         self._sent, self._first, self._last = [0.0] * count, [0.0] * count, [0.0] * count
         self._started = [0.0] * count
         self._closed = load.arrival is None
-        times = [0.0] * min(load.users, count) if load.arrival is None else load.arrival.tolist()
-        for when in times:
-            self._send(when)
+        if load.arrival is None:
+            self._next = min(load.users, count)
+            self._intake.wave(0.0, range(self._next), self._prompt[: self._next])
+        else:
+            for when in load.arrival.tolist():
+                self._send(when)
         handlers = (self._on_free, self._on_prefilled, self._on_cache, self._on_decode_end)
         while self._finished < count:
-            if self._pending and (
-                not self._events or self._pending[0][0] <= self._events[0][0]
-            ):
-                now, request = self._pending.popleft()
-                self._on_arrival(now, request)
+            arrives = self._intake.next()
+            if not self._events or arrives <= self._events[0][0]:
+                self._on_arrival(arrives, self._intake.take())
             else:
                 now, _, kind, who, what = heappop(self._events)
                 handlers[kind](now, who, what)
@@ -137,7 +138,7 @@ class DisaggregatedReplay:
 
     def _send(self, when: float) -> None:
         self._sent[self._next] = when
-        self._pending.append((when + self._delay, self._next))
+        self._intake.enter(when, self._next, self._prompt[self._next])
         self._next += 1
 
     def _push(self, when: float, kind: int, who: int, *what: int) -> None:

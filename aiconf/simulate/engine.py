@@ -20,6 +20,8 @@ import numpy as np
 
 from aiconf.engine.speculation import Speculation
 from aiconf.errors import UserError
+from aiconf.simulate.balance import Balance
+from aiconf.simulate.intake import NO_INTAKE, Intake, IntakeCost
 from aiconf.simulate.requests import Load, Replay
 from aiconf.simulate.spans import Row, Spans
 from aiconf.simulate.timer import IterationTimer
@@ -33,6 +35,7 @@ class Limits:
     that the cache holds. mixed: prompts share iterations with decodes (else they go first).
     chunked: a prompt may be split. reserve: share of a request's output for which the cache
     must have room when it is admitted. jump: skip over equal iterations in closed form.
+    balance_wait, balance_more: see ``engine.trait_schema.Scheduler``.
     """
 
     token_budget: int
@@ -42,8 +45,10 @@ class Limits:
     chunked: bool = True
     reserve: float = 0.0
     lost: float = 8.0  # tokens of cache lost per sequence: half a block
-    delay: float = 0.0
+    intake: IntakeCost = NO_INTAKE
     jump: bool = True
+    balance_wait: int = 0
+    balance_more: int = 0
 
 
 class _Rank:
@@ -60,6 +65,11 @@ class _Rank:
         self.booked = 0.0  # tokens that admitted requests were promised and do not hold yet
         self.ends: list[tuple[int, int, int]] = []  # (decode step of the end, order, request)
         self.order = 0
+
+    @property
+    def has_prompts(self) -> bool:
+        """Whether a prompt waits or is under way."""
+        return bool(self.waiting or self.prefill)
 
 
 class EngineReplay:
@@ -93,7 +103,8 @@ class EngineReplay:
         self._started: list[float] = []
         self._rows: list[Row] = []
         self._joined, self._joined_at = 0, 0.0  # first tokens since a decode, sum of their times
-        self._pending: deque[tuple[float, int]] = deque()  # (when it reaches the queue, request)
+        self._intake = Intake(limits.intake)
+        self._balance = Balance(limits.balance_wait, limits.balance_more, limits.max_sequences)
         self._closed = False
         self._next = 0  # next request to be sent in a closed loop
         self._now = 0.0
@@ -121,8 +132,8 @@ class EngineReplay:
                 continue
             if any(rank.running for rank in self._ranks):
                 self._decode()
-            elif self._pending:
-                self._now = max(self._now, self._pending[0][0])
+            elif self._intake.next() < float("inf"):
+                self._now = max(self._now, self._intake.next())
             else:
                 raise RuntimeError("requests wait that the cache can never hold")
         return Replay(
@@ -153,24 +164,24 @@ class EngineReplay:
         self._started = [-1.0] * count
         self._closed = load.arrival is None
         if load.arrival is None:
-            for _ in range(min(load.users, count)):
-                self._send(0.0)
+            self._next = min(load.users, count)
+            self._intake.wave(0.0, range(self._next), self._prompt[: self._next])
         else:
             for when in load.arrival.tolist():
                 self._send(when)
 
     def _send(self, when: float) -> None:
-        """The next request leaves its client; it is on its way to the queue for ``delay``."""
+        """The next request leaves its client."""
         request = self._next
         self._next += 1
         self._sent[request] = when
-        self._pending.append((when + self._limits.delay, request))
+        self._intake.enter(when, request, self._prompt[request])
 
     def _admit_arrivals(self) -> None:
         """Queue what has arrived at the rank with the fewest requests."""
-        pending, ranks = self._pending, self._ranks
-        while pending and pending[0][0] <= self._now:
-            _, request = pending.popleft()
+        intake, ranks = self._intake, self._ranks
+        while intake.next() <= self._now:
+            request = intake.take()
             if len(ranks) == 1:
                 ranks[0].waiting.append(request)
                 continue
@@ -191,6 +202,8 @@ class EngineReplay:
     def _prompt_work(self) -> bool:
         """Run one iteration with prompt tokens, if any rank has some; tell whether it did."""
         timer, limits, verified = self._timer, self._limits, self._verified
+        if len(self._ranks) > 1 and self._balance.holds(self._ranks):
+            return False
         busiest, everywhere, attention, sampled = 0, 0, 0.0, 0
         decode, context = 0, 0.0
         finished: list[tuple[_Rank, int]] = []
@@ -320,7 +333,7 @@ class EngineReplay:
 
     def _decode(self) -> None:
         """Run decode iterations up to the next event."""
-        steps = self._steps_to_event()
+        steps = min(self._steps_to_event(), self._balance.most_steps(self._ranks))
         busiest = max(self._ranks, key=lambda rank: rank.running)
         everywhere = sum(rank.running for rank in self._ranks)
         context = busiest.kv / busiest.running
@@ -328,14 +341,15 @@ class EngineReplay:
             steps = 1
         grown = busiest.gain / busiest.running / 2.0
         each = self._timer.decode(busiest.running, context + (steps - 1) * grown, everywhere)
-        if self._pending and steps > 1:
-            until = self._pending[0][0] - self._now
-            steps = max(1, min(steps, int(until / each) + 1))
+        arrives = self._intake.next()
+        if steps > 1 and arrives < self._now + each * (steps - 1):
+            steps = max(1, min(steps, int((arrives - self._now) / each) + 1))
             each = self._timer.decode(busiest.running, context + (steps - 1) * grown, everywhere)
         self._now += each * steps
         self._decode_seconds += each * steps
         self._iterations += steps
         decoding, fresh = busiest.running, self._fresh(self._now - each * steps)
+        self._balance.passed(self._ranks, steps)
         self._advance(steps)
         self._note(steps, each * steps, 0, decoding, everywhere, fresh)
 

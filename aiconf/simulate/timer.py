@@ -59,8 +59,12 @@ class IterationTimer:
         self._decode = _decode_attention(parts, most_decode, longest)
         self._stride = longest / (_CONTEXTS - 1)
         self._prompt, self._prompt_stride = _prompt_attention(steps, longest)
+        lengths = np.arange(float(len(self._prompt))) * self._prompt_stride
+        self._walk: list[float] = step.walk_seconds(lengths).tolist()
         self._padded = _padding(self._graphs, most_decode)
         self._host = step.traits.host
+        self._launch = _summed(s.launch_seconds(ranks) for s in steps)
+        self._exposed = step.exposed_seconds
         self._hidden = step.traits.asynchronous(step.parallel)
 
     def decode(self, sequences: int, context: float, everywhere: int) -> float:
@@ -91,7 +95,7 @@ class IterationTimer:
         time += prompt_attention
         if decode:
             time += self.decode_attention(decode, context) + self._further[decode]
-        return self._with_host(time, sampled)
+        return max(self._with_host(time, sampled), self._launch[tokens])
 
     def decode_attention(self, sequences: int, context: float) -> float:
         """Decode attention of all layers, linear between the points of the context axis."""
@@ -104,9 +108,13 @@ class IterationTimer:
 
     def prompt_attention(self, chunk: int, past: int) -> float:
         """Prefill attention of all layers for one chunk behind ``past`` tokens."""
-        place = math.sqrt(chunk * (chunk + 2.0 * past)) / self._prompt_stride
-        low = min(int(place), len(self._prompt) - 2)
-        return self._prompt[low] + (self._prompt[low + 1] - self._prompt[low]) * (place - low)
+        time = self._at(self._prompt, math.sqrt(chunk * (chunk + 2.0 * past)))
+        return max(time, self._at(self._walk, chunk + past)) if past and chunk > 1 else time
+
+    def _at(self, values: list[float], length: float) -> float:
+        place = length / self._prompt_stride
+        low = min(int(place), len(values) - 2)
+        return values[low] + (values[low + 1] - values[low]) * (place - low)
 
     @property
     def prompt_floor(self) -> float:
@@ -120,7 +128,8 @@ class IterationTimer:
 
     def _with_host(self, gpu: float, running: int) -> float:
         host = self._host.seconds_per_iteration + self._host.seconds_per_sequence * running
-        return max(gpu, host) if self._hidden else gpu + host
+        time = max(gpu, host) if self._hidden else gpu + host
+        return time + self._exposed
 
 
 def _summed(parts: Iterable[Array]) -> list[float]:

@@ -1,8 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from aiconf.engine.batch import Batch
-from aiconf.engine.step import shares
+from aiconf.engine.step import StepModel, shares
+from aiconf.model import load_model, operators
+from aiconf.model.operators import Collective
+from aiconf.parallel import Parallel
 
 ENGINES = [
     ("QWEN3_32B", "h200_sxm", "vllm", "tp2"),
@@ -82,3 +87,55 @@ def test_the_same_layout_is_built_once():
 
     place, spec = platform("h200_sxm", "vllm"), load_model("QWEN3_32B")
     assert place.step(spec, Parallel(2), "bf16") is place.step(spec, Parallel(2), "bf16")
+
+
+class TestAllReduceThatNorms:
+    def test_it_is_used_up_to_the_engines_limit(self, step):
+        engine = step("QWEN3_32B", "b300_sxm", "vllm", "tp8")
+        assert engine.traits.norm_limit(103, 8) == 2 * 2**20
+        assert engine.traits.norm_limit(103, 1) == 0.0
+        assert engine.traits.norm_limit(90, 6) == 0.0
+
+    def test_a_decode_batch_is_faster_than_with_two_kernels(self, step):
+        batch = Batch.of(decode=[1, 24, 64], context=1000)
+        joined = step("QWEN3_32B", "b300_sxm", "vllm", "tp8")
+        apart = replace(joined.traits, norm_in_all_reduce={})
+        other = StepModel(joined._tables, joined.spec, joined.parallel, apart, "bf16")
+        assert (joined.seconds(batch) < other.seconds(batch)).all()
+
+    def test_beyond_the_limit_nothing_changes(self, step):
+        batch = Batch.of(prefill_tokens=8192)
+        joined = step("QWEN3_32B", "b300_sxm", "vllm", "tp8")
+        apart = replace(joined.traits, norm_in_all_reduce={})
+        other = StepModel(joined._tables, joined.spec, joined.parallel, apart, "bf16")
+        sampled = 2e-5  # the one sampled row stays below the limit, but has no norm of its own
+        assert joined.seconds(batch) == pytest.approx(other.seconds(batch), abs=sampled)
+
+
+def test_what_is_exposed_goes_with_the_layers(step):
+    engine = step("QWEN3_32B", "b300_sxm", "vllm", "tp8")
+    each = engine.traits.host.seconds_exposed_per_layer
+    assert engine.exposed_seconds == pytest.approx(64 * each)
+    none = replace(engine.traits, host=replace(engine.traits.host, seconds_exposed_per_layer=0.0))
+    other = StepModel(engine._tables, engine.spec, engine.parallel, none, "bf16")
+    batch = Batch.of(decode=[1, 32], context=1000)
+    assert engine.seconds(batch) - other.seconds(batch) == pytest.approx([64 * each] * 2)
+
+
+def test_joint_qk_norm_exchanges_sums_between_ranks(step):
+    found = operators(load_model("MiniMax-M2.5", "fp8"), Parallel(tp=4))
+    sums = [o for o in found if isinstance(o, Collective) and o.where == "qk_norm"]
+    assert [(o.op, o.bytes_per_token, o.count) for o in sums] == [("all_reduce", 8.0, 62)]
+    alone = operators(load_model("MiniMax-M2.5", "fp8"), Parallel(tp=1))
+    assert not [o for o in alone if isinstance(o, Collective)]
+    others = operators(load_model("QWEN3_32B"), Parallel(tp=4))
+    assert not [o for o in others if isinstance(o, Collective) and o.where == "qk_norm"]
+
+
+def test_a_short_chunk_behind_a_long_past_waits_for_one_walk_over_it(step):
+    engine = step("QWEN3_32B", "b300_sxm", "vllm", "tp8")
+    near, far = engine.seconds(Batch.of(prefill_tokens=64, prefill_past=[0, 32768]))
+    # Measured on B300 (vLLM 0.20.1): 16 to 256 tokens behind 32,768 take 22 ms longer.
+    assert far - near == pytest.approx(22e-3, rel=0.1)
+    single = engine.seconds(Batch.of(prefill_tokens=1, prefill_past=[0, 32768]))
+    assert single[1] - single[0] < 2e-3

@@ -106,4 +106,5 @@ class TestEmbedded:
         past = np.arange(8) * 1024.0
         chunks = prefill_seconds(tables, SHAPE, np.ones(8), np.full(8, 1024.0), past).sum()
         whole = prefill_seconds(tables, SHAPE, np.ones(1), np.array([8192.0]), np.zeros(1))[0]
-        assert 0.9 * whole < chunks < 2.5 * whole
+        # Few heads fill no GPU: each chunk then walks its past anew (measured on B300).
+        assert 0.9 * whole < chunks < 3.5 * whole

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from aiconf.simulate.disaggregated import DecodeSide, DisaggregatedReplay, PrefillSide
+from aiconf.simulate.intake import IntakeCost
 
 
 def deployment(timer, *, prefill=2, decode=1, kv=1e9, transfer=1e-6, most=256):
@@ -14,7 +15,7 @@ def deployment(timer, *, prefill=2, decode=1, kv=1e9, transfer=1e-6, most=256):
         DecodeSide(timer, decode, 1, most, kv),
         transfer=transfer,
         latency=1e-5,
-        delay=0.01,
+        intake=IntakeCost(0.01),
     )
 
 

@@ -11,6 +11,7 @@ from aiconf.model import load_model
 from aiconf.parallel import Parallel
 from aiconf.simulate.disaggregated import DecodeSide, DisaggregatedReplay, PrefillSide
 from aiconf.simulate.engine import EngineReplay, Limits
+from aiconf.simulate.intake import IntakeCost
 from aiconf.simulate.timer import IterationTimer
 
 KIND = Speculation(3, 0.8)
@@ -84,7 +85,7 @@ def test_disaggregated_decoding_gains_them_too(timer, load, rate):
     def deployment(kind):
         return DisaggregatedReplay(
             PrefillSide(timer, 1, 1, 8192), DecodeSide(timer, 1, 1, 64, 1e9),
-            transfer=1e-7, latency=1e-5, delay=0.0, speculation=kind,
+            transfer=1e-7, latency=1e-5, intake=IntakeCost(), speculation=kind,
         ).run(sent)  # fmt: skip
 
     plain, drafted = deployment(None), deployment(Speculation(2, rate))

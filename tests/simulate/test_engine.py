@@ -8,6 +8,7 @@ import pytest
 from aiconf.errors import UserError
 from aiconf.serving.aggregated import aggregated
 from aiconf.simulate.engine import EngineReplay, Limits
+from aiconf.simulate.intake import IntakeCost
 from aiconf.simulate.lengths import uniform_lengths
 from aiconf.simulate.requests import Load
 from aiconf.workload import Workload
@@ -94,7 +95,7 @@ def test_bad_loads_are_refused():
 
 def test_open_loop_keeps_the_arrivals(timer, load):
     times = np.sort(np.random.default_rng(3).uniform(0.0, 20.0, 40))
-    found = EngineReplay(timer, limits(delay=0.01)).run(load(count=40, arrival=times))
+    found = EngineReplay(timer, limits(intake=IntakeCost(0.01))).run(load(count=40, arrival=times))
     assert found.sent == pytest.approx(times)
     assert (found.ttft > 0.01).all()
 

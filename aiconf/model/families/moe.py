@@ -40,7 +40,8 @@ def minimax_m2(config: Config) -> tuple[LayerGroup, ...]:
         shared_intermediate=config.whole("shared_intermediate_size", default=0, least=0),
         router_bias=config.flag("use_routing_bias"),
     )
-    attention = _attention(config, qk_norm=config.flag("use_qk_norm"))
+    normed = config.flag("use_qk_norm")
+    attention = replace(_attention(config, qk_norm=normed), qk_norm_joint=normed)
     return (LayerGroup(config.whole("num_hidden_layers"), attention, ffn),)
 
 
