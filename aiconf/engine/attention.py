@@ -18,8 +18,8 @@ from aiconf.perf.attention import (
     walk_seconds,
 )
 from aiconf.perf.gemm import gemm_seconds
+from aiconf.perf.latent import Latent
 from aiconf.perf.mla import (
-    Latent,
     mla_absorb_seconds,
     mla_decode_seconds,
     mla_kernel,
@@ -31,12 +31,17 @@ from aiconf.perf.tables import Tables
 
 
 class AttentionTimer:
-    """Times the attention operators of a layout, GQA and MLA, for arrays of batches."""
+    """Times the attention operators of a layout, GQA and MLA, for arrays of batches.
 
-    def __init__(self, tables: Tables, stage: Sequence[Operator], kv_dtype: str) -> None:
-        self._tables = tables
+    scale: multiplies every time (see ``Traits.scales``).
+    """
+
+    def __init__(
+        self, tables: Tables, stage: Sequence[Operator], kv_dtype: str, scale: float = 1.0
+    ) -> None:
+        self._tables, self._scale = tables, scale
         self._gqa = [
-            (Heads(o.heads, o.kv_heads, o.head_dim, o.window, kv_dtype), o.count)
+            (Heads(o.heads, o.kv_heads, o.head_dim, o.window, kv_dtype), o.count * scale)
             for o in stage
             if isinstance(o, GqaAttention)
         ]
@@ -66,7 +71,7 @@ class AttentionTimer:
         """Seconds of the projections of MLA blocks that all tokens go through."""
         total = np.zeros(tokens.shape)
         for (_, block), project in zip(self._mla, self._project, strict=True):
-            total += project.every.total_at(tokens) * block.count
+            total += project.every.total_at(tokens) * block.count * self._scale
         return total
 
     def add(self, attention: Array, batch: Batch) -> None:
@@ -117,12 +122,13 @@ class AttentionTimer:
                 if not whole:
                     time = time + mla_absorb_seconds(tables, latent, batch.decode * each)
                 mine = decode & (batch.drafted == each)
-                yield broad, "decode", None, np.where(mine, time * block.count, 0.0)
+                yield broad, "decode", None, np.where(mine, time * block.count * self._scale, 0.0)
             if prefill.any():
                 time = mla_prefill_seconds(tables, latent, sequences, chunk, batch.prefill_past)
-                yield latent, "prefill", None, np.where(prefill, time * block.count, 0.0)
+                time = np.where(prefill, time * block.count * self._scale, 0.0)
+                yield latent, "prefill", None, time
             time = self._projected(batch, latent, project)
-            yield latent, "projections", project.origin, time * block.count
+            yield latent, "projections", project.origin, time * block.count * self._scale
 
     def _projected(self, batch: Batch, latent: Latent, project: _Projections) -> Array:
         """Projections of one block, less what whole-module tables have counted already.
@@ -185,4 +191,8 @@ def _latent(block: MlaAttention, kv_dtype: str) -> Latent:
         projection_weights=sum(gemm.n * gemm.k for gemm in block.projections),
         gemm_dtype=block.gemm_dtype,
         kv_dtype=kv_dtype,
+        hidden=block.hidden,
+        index_heads=block.index_heads,
+        index_dim=block.index_dim,
+        index_topk=block.index_topk,
     )

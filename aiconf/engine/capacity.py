@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from aiconf.engine.traits import Traits
-from aiconf.model.memory import kv_layout, weight_bytes
+from aiconf.model.cache import kv_layout, state_bytes
+from aiconf.model.memory import weight_bytes
 from aiconf.model.spec import DenseFfn, ModelSpec, MoeFfn, draft_model
 from aiconf.parallel import Parallel
 from aiconf.system.spec import System
@@ -22,7 +23,8 @@ class Capacity:
     """Bytes of the fullest GPU of a worker.
 
     kv: bytes that become KV blocks (0 or less: the model does not fit). per_token: KV bytes of
-    one cached token by sliding window (None: never forgotten). block: tokens of a KV block.
+    one cached token by sliding window (None: never forgotten). state: bytes of a sequence in
+    linear attention, however long it is. block: tokens of a KV block.
     """
 
     total: float
@@ -34,11 +36,12 @@ class Capacity:
     fraction: float
     per_token: tuple[tuple[int | None, float], ...]
     block: int
+    state: float = 0.0
 
     def sequence_bytes(self, tokens: ArrayLike) -> Array:
-        """KV bytes of one sequence of ``tokens``, whole blocks (half a block lost on average)."""
+        """KV and state bytes of a sequence of ``tokens``, whole blocks (half of one lost)."""
         length = np.asarray(tokens, dtype=np.float64) + self.block / 2.0
-        held: Array = np.zeros(length.shape)
+        held: Array = np.full(length.shape, self.state)
         for window, each in self.per_token:
             seen = length if window is None else np.minimum(length, window + self.block)
             held = held + seen * each
@@ -75,8 +78,8 @@ def _ffn_width(spec: ModelSpec, parallel: Parallel) -> float:
 @lru_cache(maxsize=4096)
 def _held(
     spec: ModelSpec, parallel: Parallel, kv_dtype: str, drafting: bool
-) -> tuple[float, tuple[tuple[int | None, float], ...], float]:
-    """Weights, KV bytes per token and feed-forward width: the same for every engine setting."""
+) -> tuple[float, tuple[tuple[int | None, float], ...], float, float]:
+    """Weights, KV bytes per token, state and feed-forward width: the same for every setting."""
     cache = dict(kv_layout(spec, parallel, kv_dtype))
     if drafting:
         for window, size in kv_layout(draft_model(spec), replace(parallel, pp=1), kv_dtype):
@@ -84,6 +87,7 @@ def _held(
     return (
         weight_bytes(spec, parallel, mtp=drafting),
         tuple(sorted(cache.items(), key=lambda item: item[0] or 0)),
+        state_bytes(spec, parallel),
         _ffn_width(spec, parallel),
     )
 
@@ -107,12 +111,12 @@ def capacity(
     drafting: a draft layer with its cache is held too (speculative decoding).
     """
     gpu = system.gpu
-    mla = any(group.attention.kind == "mla" for group in spec.layers)
+    mla = any(attention.kind == "mla" for attention, _ in spec.softmax)
     if fraction is None:
         fraction = traits.memory_fraction(
             gpu.memory_bytes, gpu.sm, parallel, token_budget=token_budget * parallel.dp, mla=mla
         )
-    weights, per_token, width = _held(spec, parallel, kv_dtype, drafting)
+    weights, per_token, state, width = _held(spec, parallel, kv_dtype, drafting)
     activations = traits.activation_bytes(
         tokens=token_budget,
         hidden=spec.hidden,
@@ -141,4 +145,5 @@ def capacity(
         fraction=fraction,
         per_token=per_token,
         block=traits.block_tokens(gpu.sm, mla=mla),
+        state=state,
     )

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from aiconf.engine.attention import AttentionTimer
 from aiconf.engine.batch import Array, Batch
 from aiconf.engine.curves import PART, TOKENS, Curves
+from aiconf.engine.linear import LinearTimer
 from aiconf.engine.trait_schema import Exchange as ExchangeKernel
 from aiconf.engine.traits import Traits
 from aiconf.model.attention_operators import BF16
@@ -23,6 +24,7 @@ from aiconf.model.operators import (
     Elementwise,
     Gemm,
     GqaAttention,
+    LinearScan,
     MlaAttention,
     Moe,
     MoeExchange,
@@ -79,8 +81,16 @@ class StepModel:
         self._rank = Curves()  # of the tokens of one attention rank
         self._group = Curves()  # of the tokens of all ranks that share the experts
         self._sampled = Curves()  # of the sequences that sample a token
+        # Captured sizes nest, so those of the engine's largest default stand for all.
+        gpu = tables.system.gpu
+        most = traits.max_sequences(gpu.memory_bytes, gpu.sm)
+        largest = traits.largest_graph(gpu.memory_bytes, gpu.sm, parallel.stage_gpus)
+        sizes = traits.graph_sizes(most, largest)
+        self._graph_sizes = np.array(sizes, dtype=np.float64)
         stage = (*operators(spec, parallel), *beside)
-        self._attention = AttentionTimer(tables, stage, kv_dtype)
+        scale = traits.scales.get("attention", 1.0)
+        self._attention = AttentionTimer(tables, stage, kv_dtype, scale)
+        self._linear = LinearTimer(tables, stage, scale)
         launched = [0, 0]  # operators of a pass: all, and those that no graph holds
         for operator in stage:
             self._add(operator)
@@ -92,12 +102,6 @@ class StepModel:
             curves.close()
         layers = sum(group.count for group in spec.layers)
         self._exposed = traits.host.seconds_exposed_per_layer * layers
-        # Captured sizes nest, so those of the engine's largest default stand for all.
-        gpu = tables.system.gpu
-        most = traits.max_sequences(gpu.memory_bytes, gpu.sm)
-        largest = traits.largest_graph(gpu.memory_bytes, gpu.sm, parallel.stage_gpus)
-        sizes = traits.graph_sizes(most, largest)
-        self._graph_sizes = np.array(sizes, dtype=np.float64)
         self._prompt_graph = traits.prefill_graph_tokens(
             sizes, traits.token_budget(gpu.memory_bytes, gpu.sm, parallel.dp), parallel,
             mla=any(isinstance(one, MlaAttention) for one in stage), disaggregated=False,
@@ -109,6 +113,8 @@ class StepModel:
         """Seconds of each iteration of ``batch``: every rank, all layers, one pass."""
         rank, group, sampled = self._tokens(batch)
         total = self._attention.seconds(batch)
+        if self._linear:
+            total += self._linear.seconds(batch)
         for curves, tokens in zip(self._all, (rank, group, sampled), strict=True):
             total += curves.total_at(tokens)
         return total + self._host(batch, sampled, total)
@@ -136,9 +142,21 @@ class StepModel:
         return self._sampled.total_at(sequences)
 
     def attention_seconds(self, batch: Batch) -> Array:
-        """Seconds of attention beside ``rank_seconds``, without projections counted there."""
+        """Seconds of attention beside ``rank_seconds`` and ``prompt_scan_seconds``."""
         rows = batch.prefill_tokens + batch.decode * batch.drafted
-        return self._attention.seconds(batch) - self._attention.projection_seconds(rows)
+        found = self._attention.seconds(batch) - self._attention.projection_seconds(rows)
+        if self._linear:
+            found += self._linear.decode_seconds(batch.decode * batch.drafted)
+        return found
+
+    @property
+    def scans(self) -> bool:
+        """Whether layers of linear attention take ``prompt_scan_seconds``."""
+        return bool(self._linear)
+
+    def prompt_scan_seconds(self, tokens: Array, sequences: Array) -> Array:
+        """Seconds of linear attention for the ``tokens`` of ``sequences`` prompts."""
+        return self._linear.prompt_seconds(tokens, sequences)
 
     def walk_seconds(self, keys: Array) -> Array:
         """Least attention seconds of a chunk that sees ``keys`` (see ``perf.attention``)."""
@@ -149,6 +167,7 @@ class StepModel:
         rank, group, sampled = self._tokens(batch)
         total = self._rank.at(rank) + self._group.at(group) + self._sampled.at(sampled)
         self._attention.add(total[PART["attention"]], batch)
+        self._linear.add(total[PART["attention"]], batch)
         gpu = total.sum(axis=(0, 1))
         total[PART["overhead"], Origin.INTERPOLATED] += self._host(batch, sampled, gpu)
         return StepTime(total.sum(axis=(0, 1)), total.sum(axis=1), total.sum(axis=0))
@@ -200,7 +219,7 @@ class StepModel:
         if isinstance(operator, PipelineSend):
             self._add_send(operator)
             return
-        if isinstance(operator, (GqaAttention, MlaAttention)) or self._fused(operator):
+        if isinstance(operator, (GqaAttention, LinearScan, MlaAttention)) or self._fused(operator):
             return
         # Layouts share most of their shapes: each is timed once per set of tables.
         once = replace(operator, count=1)
@@ -209,7 +228,8 @@ class StepModel:
         if key not in built:
             built[key] = self._timed(once)
         part, (time, origin) = built[key]
-        self._curves(operator).add(part, time * operator.count, origin)
+        scale = self.traits.scales.get(part, 1.0)
+        self._curves(operator).add(part, time * (operator.count * scale), origin)
 
     def _curves(self, operator: Operator) -> Curves:
         """Whose tokens an operator's time depends on."""
@@ -253,14 +273,20 @@ class StepModel:
         )
 
     def _collective(self, operator: Collective, moved: Array) -> tuple[Array, Origins]:
-        """An all-reduce takes the kernel that also norms as far as the engine uses it."""
-        time, origin = collective_seconds(self._tables, operator.op, operator.ranks, moved)
+        """An all-reduce takes the kernel that also norms as far as the engine uses it.
+
+        Iterations beyond the largest captured graph launch theirs one by one.
+        """
+        shape = (self._tables, operator.op, operator.ranks, moved)
+        time, origin = collective_seconds(*shape)
+        if self.traits.graphs.prefill == "captured" and len(self._graph_sizes):
+            later, other = collective_seconds(*shape, eager=True)
+            outside = self._graph_sizes[-1] < TOKENS
+            time, origin = np.where(outside, later, time), np.where(outside, other, origin)
         norms_next = operator.op == "all_reduce" and operator.where != "qk_norm"
         if not norms_next or not self._norm_limit:
             return time, origin
-        normed, lent = collective_seconds(
-            self._tables, operator.op, operator.ranks, moved, normed=True
-        )
+        normed, lent = collective_seconds(*shape, normed=True)
         joined = moved <= self._norm_limit
         return np.where(joined, normed, time), np.where(joined, lent, origin)
 
@@ -296,13 +322,15 @@ class StepModel:
         system = self._tables.system
         crosses = self.parallel.gpus > system.nvlink_domain
         time = send_seconds(system, operator.bytes_per_token * TOKENS, crosses_domain=crosses)
+        time = time * self.traits.scales.get("communication", 1.0)
         self._rank.add("communication", time * (self.parallel.pp - 1), unmeasured(time))
 
     def _fused(self, operator: Operator) -> bool:
         """Whether a small operator is part of a larger kernel of this engine."""
         traits = self.traits
         if isinstance(operator, Quantize):
-            return operator.after in traits.fused_quantization
+            whole = operator.in_module and self._attention.whole
+            return whole or operator.after in traits.fused_quantization
         if not isinstance(operator, Elementwise):
             return False
         in_module = operator.kind in ("latent_norm", "rope", "kv_write")

@@ -241,7 +241,7 @@ class Communication:
 
 Producer = Literal["norm", "attention", "activation"]
 Small = Literal[
-    "norm", "qk_norm", "latent_norm", "rope", "kv_write", "activation", "topk", "embedding"
+    "norm", "qk_norm", "latent_norm", "rope", "kv_write", "activation", "topk", "embedding", "gate"
 ]
 
 
@@ -253,6 +253,9 @@ class Host:
     seconds_exposed_per_layer: time of an iteration that is neither in its operators nor hidden
     behind them, however the host works, per layer of the model: gaps between kernels, small
     kernels that no table holds, input preparation and sampling outside the captured graph.
+    seconds_per_handover: from the last prompt token in a prefill worker to the decode worker's
+    first iteration with the request, beside the transfer of its cache (control messages between
+    the workers, registration, polling).
     seconds_per_request: from the client to the engine's queue and back with the first token
     (HTTP, messages between processes); it delays a request but occupies nothing.
     intake_per_request, intake_per_token: work of the server's event loop on each request and
@@ -264,6 +267,7 @@ class Host:
     seconds_per_sequence: float
     seconds_per_operator: float
     seconds_per_request: float
+    seconds_per_handover: float
     intake_per_request: float
     intake_per_token: float
     seconds_exposed_per_layer: float

@@ -46,6 +46,7 @@ class Traits:
     moe_settings: MoE kernel of a table -> value of the engine's MoE backend setting.
     lenders: choice -> smallest sm -> backend whose table of the same kernel stands in for an
         unusable own one.
+    scales: part of an iteration (``curves.PARTS``) -> factor on its time, from a calibration.
     fused_quantization: producers of activations that quantise them in the same kernel.
     fused_elementwise: kinds of small operators that are part of a larger kernel.
     norm_in_all_reduce: largest message in bytes whose all-reduce also adds the residual and
@@ -68,6 +69,7 @@ class Traits:
     serial_prefill: tuple[str, ...]
     moe_settings: Mapping[str, str]
     lenders: Mapping[str, Mapping[int, str]]
+    scales: Mapping[str, float]
     fused_quantization: tuple[Producer, ...]
     fused_elementwise: tuple[Small, ...]
     norm_in_all_reduce: Mapping[int, Mapping[int, int | None]]

@@ -10,33 +10,39 @@ from aiconf.model.operation import (
     Elementwise,
     Gemm,
     GqaAttention,
+    LinearScan,
     MlaAttention,
     Operator,
     Producer,
     Quantize,
 )
 from aiconf.model.shard import rank_heads, rank_kv_heads
-from aiconf.model.spec import Attention, ModelSpec, Precision, Quantization
+from aiconf.model.spec import Attention, LinearAttention, ModelSpec, Precision, Quantization
 
 BF16 = 2.0  # bytes of an activation
 # Precisions whose products take quantised activations; int4 and mxfp4 are weight only.
 _QUANTISED_INPUT = ("fp8", "fp8_block", "int8", "nvfp4")
 
 
-def quantize(k: int, dtype: Precision, count: int, after: Producer) -> Iterator[Quantize]:
+def quantize(
+    k: int, dtype: Precision, count: int, after: Producer, in_module: bool = False
+) -> Iterator[Quantize]:
     """Yield the quantisation of a product's input, where its precision needs one."""
     if dtype in _QUANTISED_INPUT:
-        yield Quantize(k, dtype, count, after)
+        yield Quantize(k, dtype, count, after, in_module=in_module)
 
 
 def attention_operators(
-    spec: ModelSpec, attention: Attention, tp: int, count: int
+    spec: ModelSpec, attention: Attention | LinearAttention, tp: int, count: int
 ) -> Iterator[Operator]:
     """Yield the operators of ``count`` attention blocks and the norm before each."""
     hidden = spec.hidden
     yield Elementwise(4 * hidden * BF16, 1, count, "norm")  # x and residual, in and out
-    block = _mla if attention.kind == "mla" else _gqa
-    yield from block(spec, attention, tp, count)
+    if isinstance(attention, LinearAttention):
+        yield from _gated_delta(spec, attention, tp, count)
+    else:
+        block = _mla if attention.kind == "mla" else _gqa
+        yield from block(spec, attention, tp, count)
     if tp > 1:
         yield Collective("all_reduce", tp, hidden * BF16, count, "attention")
 
@@ -44,10 +50,11 @@ def attention_operators(
 def _gqa(spec: ModelSpec, attention: Attention, tp: int, count: int) -> Iterator[Operator]:
     heads, kv_heads = rank_heads(attention, tp), rank_kv_heads(attention, tp)
     dim, dtypes = attention.head_dim, spec.quantization
-    query = heads * (2 if attention.output_gate else 1)
+    wide = attention.v_head_dim
+    query = heads * (2 if attention.output_gate else 1) * dim
     yield from quantize(spec.hidden, dtypes.attention, count, "norm")
     yield Gemm(
-        (query + 2 * kv_heads) * dim, spec.hidden, dtypes.attention, count, "all", "attention"
+        query + kv_heads * (dim + wide), spec.hidden, dtypes.attention, count, "all", "attention"
     )
     rotated = 2 * (heads + kv_heads) * dim * BF16  # read and written
     if attention.qk_norm:
@@ -57,17 +64,36 @@ def _gqa(spec: ModelSpec, attention: Attention, tp: int, count: int) -> Iterator
         yield Collective("all_reduce", tp, 2 * 4.0, count, "qk_norm")
     yield Elementwise(rotated, 1, count, "rope")
     cache = 2.0 if dtypes.kv == "bf16" else 1.0
-    yield Elementwise(2 * kv_heads * dim * (BF16 + cache), 1, count, "kv_write")
+    yield Elementwise(kv_heads * (dim + wide) * (BF16 + cache), 1, count, "kv_write")
     yield GqaAttention(heads, kv_heads, dim, attention.window, count, attention.sinks)
-    yield from quantize(heads * dim, dtypes.attention_output, count, "attention")
-    yield Gemm(
-        spec.hidden,
-        heads * attention.v_head_dim,
-        dtypes.attention_output,
-        count,
-        "all",
-        "attention",
+    if attention.output_gate:
+        yield Elementwise(3 * heads * wide * BF16, 1, count, "gate")
+    yield from quantize(heads * wide, dtypes.attention_output, count, "attention")
+    yield Gemm(spec.hidden, heads * wide, dtypes.attention_output, count, "all", "attention")
+
+
+def _gated_delta(
+    spec: ModelSpec, attention: LinearAttention, tp: int, count: int
+) -> Iterator[Operator]:
+    """q, k, v and output gate in one product, the two gates of each value head in another.
+
+    As SGLang (models/qwen3_next.py, qwen3_5.py) and vLLM run it: in_proj_qkvz, in_proj_ba, split,
+    convolution, recurrence, gated norm, out_proj.
+    """
+    dtypes = spec.quantization
+    keys, values = attention.key_heads // tp, attention.value_heads // tp
+    width, value_width = keys * attention.key_dim, values * attention.value_dim
+    yield from quantize(spec.hidden, dtypes.attention, count, "norm")
+    together = 2 * width + 2 * value_width
+    yield Gemm(together, spec.hidden, dtypes.attention, count, "all", "attention")
+    yield Gemm(2 * values, spec.hidden, "bf16", count, "all", "attention")
+    yield Elementwise(2 * together * BF16, 1, count, "gate")  # split into q, k, v and gates
+    yield LinearScan(
+        attention.kind, keys, values, attention.key_dim, attention.value_dim, attention.taps, count
     )
+    yield Elementwise(3 * value_width * BF16, 1, count, "gate")  # norm(o) * silu(z)
+    yield from quantize(value_width, dtypes.attention_output, count, "attention")
+    yield Gemm(spec.hidden, value_width, dtypes.attention_output, count, "all", "attention")
 
 
 def _mla(spec: ModelSpec, attention: Attention, tp: int, count: int) -> Iterator[Operator]:
@@ -77,7 +103,8 @@ def _mla(spec: ModelSpec, attention: Attention, tp: int, count: int) -> Iterator
     for gemm in projections:
         if gemm.tokens == "all":  # kv_b is quantised with its own kernel inside the module
             last = gemm.n == spec.hidden and gemm.k == heads * attention.v_head_dim
-            yield from quantize(gemm.k, gemm.dtype, count, "attention" if last else "norm")
+            after: Producer = "attention" if last else "norm"
+            yield from quantize(gemm.k, gemm.dtype, count, after, in_module=True)
     normed = 2 * (attention.q_lora_rank + attention.kv_lora_rank) * BF16
     yield Elementwise(normed, 2, count, "latent_norm")
     yield Elementwise(2 * (heads + 1) * attention.qk_rope_head_dim * BF16, 1, count, "rope")
@@ -95,19 +122,30 @@ def _mla(spec: ModelSpec, attention: Attention, tp: int, count: int) -> Iterator
         hidden=spec.hidden,
         projections=projections,
         absorbed=_absorbed(attention, heads, count),
+        index_heads=attention.index_heads,
+        index_dim=attention.index_dim,
+        index_topk=attention.index_topk,
     )
 
 
 def _mla_projections(
     hidden: int, attention: Attention, heads: int, dtypes: Quantization, count: int
 ) -> tuple[Gemm, ...]:
-    """q_a and kv_a fused and replicated on all ranks; q_b, kv_b and o divided over heads."""
+    """q_a and kv_a fused and replicated on all ranks; q_b, kv_b and o divided over heads.
+
+    An indexer is replicated: its queries from q's latent, its one key and the weights of its
+    heads from the hidden state.
+    """
     latent = attention.kv_lora_rank + attention.qk_rope_head_dim
     dtype, per_head = dtypes.attention, attention.head_dim
     down = attention.q_lora_rank or heads * per_head
     shapes = [(down + latent, hidden, dtype, "all")]
     if attention.q_lora_rank:
         shapes.append((heads * per_head, attention.q_lora_rank, dtype, "all"))
+    if attention.index_heads:
+        shapes.append((attention.index_heads * attention.index_dim, down, dtype, "all"))
+        shapes.append((attention.index_dim, hidden, dtype, "all"))
+        shapes.append((attention.index_heads, hidden, "bf16", "all"))
     expanded = heads * (attention.qk_nope_head_dim + attention.v_head_dim)
     shapes.append((expanded, attention.kv_lora_rank, dtype, "prefill"))
     shapes.append((hidden, heads * attention.v_head_dim, dtypes.attention_output, "all"))

@@ -67,7 +67,9 @@ def build(
         max_context=text.whole("max_position_embeddings"),
         quantization=read_quantization(stated, beside, layers),
         tied_embeddings=text.flag("tie_word_embeddings"),
-        mtp_layers=text.whole("num_nextn_predict_layers", default=0, least=0),
+        mtp_layers=text.whole(
+            "num_nextn_predict_layers", "mtp_num_hidden_layers", default=0, least=0
+        ),
         notes=_notes(text, family.section),
     )
 

@@ -11,6 +11,7 @@ from aiconf.model.spec import (
     Attention,
     DenseFfn,
     LayerGroup,
+    LinearAttention,
     ModelSpec,
     MoeFfn,
     Quantization,
@@ -73,11 +74,14 @@ def family_file(path: Path) -> dict[str, Any]:
 
 
 def _layer_group(group: dict[str, Any]) -> LayerGroup:
-    return LayerGroup(group["count"], _attention(group["attention"]), _ffn(group["ffn"]))
+    attention, ffn = _attention(group["attention"]), _ffn(group["ffn"])
+    return LayerGroup(group["count"], attention, ffn, group["norms"])
 
 
-def _attention(figures: dict[str, Any]) -> Attention:
+def _attention(figures: dict[str, Any]) -> Attention | LinearAttention:
     values = dict(figures)
+    if "taps" in values:
+        return LinearAttention(**values)
     if values["kind"] == "mla":
         values["kv_heads"] = values["heads"]
         values["head_dim"] = values["qk_nope_head_dim"] + values["qk_rope_head_dim"]

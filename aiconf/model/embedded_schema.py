@@ -33,6 +33,20 @@ class AttentionFile(Strict):
     kv_lora_rank: int = 0
     qk_nope_head_dim: int = 0
     qk_rope_head_dim: int = 0
+    index_heads: int = 0
+    index_dim: int = 0
+    index_topk: int = 0
+
+
+class LinearFile(Strict):
+    """`aiconf.model.spec.LinearAttention`."""
+
+    kind: str = Field(pattern="^gdn$")
+    key_heads: PositiveInt
+    value_heads: PositiveInt
+    key_dim: PositiveInt
+    value_dim: PositiveInt
+    taps: PositiveInt
 
 
 class FfnFile(Strict):
@@ -44,14 +58,16 @@ class FfnFile(Strict):
     shared_intermediate: int = 0
     bias: bool = False
     router_bias: bool = False
+    shared_gate: bool = False
 
 
 class GroupFile(Strict):
     """``count`` identical layers."""
 
     count: PositiveInt
-    attention: AttentionFile
+    attention: AttentionFile | LinearFile
     ffn: FfnFile
+    norms: PositiveInt = 2
 
 
 class QuantizationFile(Strict):

@@ -50,6 +50,9 @@ def _experts(spec: ModelSpec, ffn: MoeFfn, parallel: Parallel, count: int) -> It
     if ffn.shared_intermediate:
         width = ceil_div(ffn.shared_intermediate, parallel.tp)
         yield from _gated(hidden, width, spec.quantization.dense, count, "shared")
+        if ffn.shared_gate:
+            # A product with one column reads the token once; its sigmoid scales the output.
+            yield Elementwise(4 * hidden * BF16, 2, count, "gate")
     yield Moe(
         hidden=hidden,
         inter=ffn.intermediate,

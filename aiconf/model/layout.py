@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from aiconf.model.shard import block
-from aiconf.model.spec import Attention, DenseFfn, ModelSpec, MoeFfn, Precision
+from aiconf.model.spec import Attention, DenseFfn, LinearAttention, ModelSpec, MoeFfn, Precision
 from aiconf.parallel import Parallel
 
 
@@ -24,7 +24,10 @@ def _problems(spec: ModelSpec, parallel: Parallel) -> Iterator[str]:
     if parallel.pp > spec.layer_count:
         yield f"pp {parallel.pp} exceeds the {spec.layer_count} layers of {spec.name}"
     for attention in dict.fromkeys(group.attention for group in spec.layers):
-        yield from _attention_problems(spec, attention, parallel.tp)
+        if isinstance(attention, LinearAttention):
+            yield from _linear_problems(spec, attention, parallel.tp)
+        else:
+            yield from _attention_problems(spec, attention, parallel.tp)
     for ffn in dict.fromkeys(group.ffn for group in spec.layers):
         if isinstance(ffn, MoeFfn):
             yield from _expert_problems(spec, ffn, parallel)
@@ -43,6 +46,18 @@ def _attention_problems(spec: ModelSpec, attention: Attention, tp: int) -> Itera
         yield from _cut(spec, "KV width", per_rank, tp, spec.quantization.attention)
     per_rank = heads // tp * attention.v_head_dim
     yield from _cut(spec, "attention width", per_rank, tp, spec.quantization.attention_output)
+
+
+def _linear_problems(spec: ModelSpec, attention: LinearAttention, tp: int) -> Iterator[str]:
+    for what, heads, dim in (
+        ("key", attention.key_heads, attention.key_dim),
+        ("value", attention.value_heads, attention.value_dim),
+    ):
+        if heads % tp:
+            yield f"tp {tp} does not divide the {heads} linear {what} heads of {spec.name}"
+        else:
+            width = heads // tp * dim
+            yield from _cut(spec, f"{what} width", width, tp, spec.quantization.attention)
 
 
 def _dense_problems(spec: ModelSpec, ffn: DenseFfn, tp: int) -> Iterator[str]:

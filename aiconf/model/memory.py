@@ -1,4 +1,4 @@
-"""Parameters, weight bytes and KV cache bytes of a model, whole or on one rank.
+"""Parameters and weight bytes of a model, whole or on one rank.
 
 A block of weights is a list of `Weights`: how many, in which precision. The same lists, cut by
 tp = 1 or by the layout, give the parameter count, the checkpoint's size and the bytes on a GPU.
@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from aiconf.model.formats import cache_bytes_per_element, weight_bytes_per_element
+from aiconf.model.formats import weight_bytes_per_element
 from aiconf.model.shard import (
     ceil_div,
     expert_width,
+    mixed_width,
     rank_heads,
     rank_kv_heads,
     rank_vocab,
@@ -22,6 +23,7 @@ from aiconf.model.spec import (
     Attention,
     DenseFfn,
     LayerGroup,
+    LinearAttention,
     ModelSpec,
     MoeFfn,
     Precision,
@@ -105,47 +107,6 @@ def weight_bytes(spec: ModelSpec, parallel: Parallel, mtp: bool = False) -> floa
     return max(sizes)
 
 
-def kv_layout(
-    spec: ModelSpec, parallel: Parallel, kv_dtype: str | None = None
-) -> tuple[tuple[int | None, float], ...]:
-    """KV bytes per token and GPU, by attention window.
-
-    Returns
-    -------
-    tuple of (window, bytes per token)
-        ``window`` None: the cache grows with every token; else it stops growing at that many
-        tokens. On the pipeline stage with the most layers.
-    """
-    size = cache_bytes_per_element(kv_dtype or spec.quantization.kv)
-    found: dict[int | None, float] = {}
-    for window in {group.attention.window for group in spec.layers}:
-        found[window] = max(
-            sum(
-                group.count * _kv_elements(group.attention, parallel.tp)
-                for group in stage
-                if group.attention.window == window
-            )
-            for stage in stages(spec, parallel)
-        )
-    order = sorted(found, key=lambda window: window or 0)
-    return tuple((window, found[window] * size) for window in order)
-
-
-def kv_bytes_per_token(spec: ModelSpec, parallel: Parallel, kv_dtype: str | None = None) -> float:
-    """KV bytes that one more token takes per GPU, windows not yet full (`kv_layout` has both).
-
-    GQA: keys and values of the rank's KV heads. MLA: the latent and its rope part, whole on
-    every tp rank.
-    """
-    return sum(size for _, size in kv_layout(spec, parallel, kv_dtype))
-
-
-def _kv_elements(attention: Attention, tp: int) -> int:
-    if attention.kind == "mla":
-        return attention.kv_lora_rank + attention.qk_rope_head_dim
-    return rank_kv_heads(attention, tp) * (attention.head_dim + attention.v_head_dim)
-
-
 def _bytes(spec: ModelSpec, found: Iterable[Weights]) -> float:
     return sum(weights.bytes(spec.quantization.group) for weights in found)
 
@@ -175,9 +136,12 @@ def _layers(spec: ModelSpec, groups: Iterable[LayerGroup], parallel: Parallel) -
 
 
 def _layer(spec: ModelSpec, group: LayerGroup, parallel: Parallel) -> Iterator[Weights]:
-    yield _dense(2 * spec.hidden, "bf16")  # the norms before attention and feed-forward
-    attention = _mla if group.attention.kind == "mla" else _gqa
-    yield from attention(spec.hidden, group.attention, spec.quantization, parallel.tp)
+    yield _dense(group.norms * spec.hidden, "bf16")
+    if isinstance(group.attention, LinearAttention):
+        yield from _linear(spec.hidden, group.attention, spec.quantization, parallel.tp)
+    else:
+        attention = _mla if group.attention.kind == "mla" else _gqa
+        yield from attention(spec.hidden, group.attention, spec.quantization, parallel.tp)
     if isinstance(group.ffn, DenseFfn):
         width = ceil_div(group.ffn.intermediate, parallel.tp)
         yield _dense(3 * spec.hidden * width, spec.quantization.dense)
@@ -195,6 +159,18 @@ def _gqa(hidden: int, attention: Attention, kinds: Quantization, tp: int) -> Ite
     yield _dense(small + 2 * attention.head_dim * attention.qk_norm, "bf16")
 
 
+def _linear(
+    hidden: int, attention: LinearAttention, kinds: Quantization, tp: int
+) -> Iterator[Weights]:
+    """Projections, gates (always bf16), convolution, decay and time step, norm of a head."""
+    values = attention.value_heads // tp
+    width, mixed = values * attention.value_dim, mixed_width(attention, tp)
+    yield _dense(hidden * (mixed + width), kinds.attention)
+    yield _dense(hidden * width, kinds.attention_output)
+    small = 2 * values * hidden + attention.taps * mixed + 2 * values + attention.value_dim
+    yield _dense(small, "bf16")
+
+
 def _mla(hidden: int, attention: Attention, kinds: Quantization, tp: int) -> Iterator[Weights]:
     heads, rank = rank_heads(attention, tp), attention.kv_lora_rank
     low = attention.q_lora_rank
@@ -208,10 +184,15 @@ def _mla(hidden: int, attention: Attention, kinds: Quantization, tp: int) -> Ite
     yield _dense(query + latent + expanded, kinds.attention)
     yield _dense(hidden * heads * attention.v_head_dim, kinds.attention_output)
     yield _dense(low + rank, "bf16")  # norms of both latents
+    if attention.index_heads:
+        queries = (low or hidden) * attention.index_heads * attention.index_dim
+        yield _dense(queries + hidden * attention.index_dim, kinds.attention)
+        # weights of the heads, and the layer norm of the key with its bias
+        yield _dense(hidden * attention.index_heads + 2 * attention.index_dim, "bf16")
 
 
-def _absorbed_bytes(attention: Attention, tp: int) -> float:
-    if attention.kind != "mla":
+def _absorbed_bytes(attention: Attention | LinearAttention, tp: int) -> float:
+    if isinstance(attention, LinearAttention) or attention.kind != "mla":
         return 0.0
     per_head = attention.kv_lora_rank * (attention.qk_nope_head_dim + attention.v_head_dim)
     return rank_heads(attention, tp) * per_head * weight_bytes_per_element("bf16")
@@ -229,6 +210,7 @@ def _experts(spec: ModelSpec, ffn: MoeFfn, parallel: Parallel) -> Iterator[Weigh
     if ffn.shared_intermediate:
         shared = ceil_div(ffn.shared_intermediate, parallel.tp)
         yield _dense(3 * hidden * shared, kinds.dense)
+        yield _dense(hidden * ffn.shared_gate, "bf16")
     rows = hidden + (1 if ffn.bias or ffn.router_bias else 0)
     yield _dense(ffn.experts * rows, "bf16")  # the router is whole on every rank
 

@@ -80,6 +80,22 @@ class MlaAttention:
     hidden: int
     projections: tuple[Gemm, ...]
     absorbed: tuple[BatchedGemm, ...]
+    index_heads: int = 0  # of sparse attention, see `Attention`
+    index_dim: int = 0
+    index_topk: int = 0
+
+
+@dataclass(frozen=True)
+class LinearScan:
+    """Convolution and recurrence of linear attention (kind as in `LinearAttention`), one rank."""
+
+    kind: Literal["gdn"]
+    key_heads: int
+    value_heads: int
+    key_dim: int
+    value_dim: int
+    taps: int
+    count: int
 
 
 @dataclass(frozen=True)
@@ -109,8 +125,9 @@ class Elementwise:
     launches: int  # per occurrence; occurrences are ``count``
     count: int
     kind: Literal[
-        "norm", "qk_norm", "latent_norm", "rope", "kv_write", "activation", "topk", "embedding"
-    ]
+        "norm", "qk_norm", "latent_norm", "rope", "kv_write", "activation", "topk", "embedding",
+        "gate",
+    ]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -118,6 +135,7 @@ class Quantize:
     """Quantisation of the ``k`` activations of a token before a product of precision ``dtype``.
 
     after: the kernel that produces them, which some engines fuse the quantisation into.
+    in_module: it is part of an MLA block, and of that block's time where it is timed whole.
     """
 
     k: int
@@ -125,6 +143,7 @@ class Quantize:
     count: int
     after: Producer
     tokens: Tokens = "all"
+    in_module: bool = False
 
 
 @dataclass(frozen=True)
@@ -171,6 +190,7 @@ Operator = (
     Gemm
     | GqaAttention
     | MlaAttention
+    | LinearScan
     | Moe
     | Elementwise
     | Quantize

@@ -14,6 +14,7 @@ from aiconf.model.operation import (
     Elementwise,
     Gemm,
     GqaAttention,
+    LinearScan,
     MlaAttention,
     Moe,
     MoeExchange,
@@ -22,7 +23,7 @@ from aiconf.model.operation import (
     Quantize,
 )
 from aiconf.model.shard import rank_vocab
-from aiconf.model.spec import Attention, ModelSpec
+from aiconf.model.spec import Attention, LinearAttention, ModelSpec
 from aiconf.parallel import Parallel
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Elementwise",
     "Gemm",
     "GqaAttention",
+    "LinearScan",
     "MlaAttention",
     "Moe",
     "MoeExchange",
@@ -66,13 +68,16 @@ def _all(spec: ModelSpec, parallel: Parallel) -> Iterator[Operator]:
     yield Elementwise(2 * hidden * BF16, 1, 1, "embedding")
     if tp > 1:
         yield Collective("all_reduce", tp, hidden * BF16, 1, "embedding")
-    blocks: Counter[Attention] = Counter()
+    blocks: Counter[Attention | LinearAttention] = Counter()
     for group in spec.layers:
         blocks[group.attention] += group.count
     for attention, count in blocks.items():
         yield from attention_operators(spec, attention, tp, count)
     for group in spec.layers:
         yield from ffn_operators(spec, group.ffn, parallel, group.count)
+    behind = sum((group.norms - 2) * group.count for group in spec.layers)
+    if behind:
+        yield Elementwise(2 * hidden * BF16, 1, behind, "norm")
     yield Elementwise(4 * hidden * BF16, 1, 1, "norm")
     rows = rank_vocab(spec, tp)
     yield Gemm(rows, hidden, spec.quantization.lm_head, 1, "sampled", "lm_head")

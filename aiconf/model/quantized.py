@@ -16,10 +16,16 @@ from typing import Any
 from aiconf.model.families.config import Config
 from aiconf.model.spec import LayerGroup, MoeFfn, Precision, Quantization
 
-_ATTENTION = ("self_attn.q_proj", "self_attn.q_a_proj", "self_attn.q_b_proj")
-_OUTPUT = ("self_attn.o_proj",)
+_ATTENTION = (
+    "self_attn.q_proj",
+    "self_attn.q_a_proj",
+    "self_attn.q_b_proj",
+    "linear_attn.in_proj_qkv",
+    "linear_attn.in_proj_qkvz",
+)
+_OUTPUT = ("self_attn.o_proj", "linear_attn.out_proj")
 _DENSE = ("mlp.gate_proj",)
-_SHARED = ("mlp.shared_experts.gate_proj",)
+_SHARED = ("mlp.shared_experts.gate_proj", "mlp.shared_expert.gate_proj")
 _EXPERTS = (
     "mlp.experts.0.gate_proj",
     "mlp.experts.gate_up_proj",
@@ -117,7 +123,7 @@ def _matches(pattern: str, module: str) -> bool:
         return True
     if pattern.startswith("re:"):
         return re.match(pattern[3:], module) is not None
-    pattern = pattern.removeprefix("language_model.")
+    pattern = pattern.replace("language_model.", "")
     if "*" in pattern:
         return fnmatchcase(module, pattern) or fnmatchcase(module, f"{pattern}.*")
     return f".{pattern.strip('.')}." in f".{module}."

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from aiconf.model.spec import Attention, LayerGroup, ModelSpec, Precision
+from dataclasses import replace
+
+from aiconf.model.spec import Attention, LayerGroup, LinearAttention, ModelSpec, Precision
 from aiconf.parallel import Parallel
 
 # Weights along each axis that share one scale, so that no shard may cut through them:
@@ -29,6 +31,12 @@ def rank_heads(attention: Attention, tp: int) -> int:
 def rank_kv_heads(attention: Attention, tp: int) -> int:
     """KV heads of one rank; each is replicated once there are more ranks than KV heads."""
     return max(1, ceil_div(attention.kv_heads, tp))
+
+
+def mixed_width(attention: LinearAttention, tp: int) -> int:
+    """Channels of the convolution of linear attention on one rank: q, k and v."""
+    keys, values = attention.key_heads // tp, attention.value_heads // tp
+    return 2 * keys * attention.key_dim + values * attention.value_dim
 
 
 def rank_vocab(spec: ModelSpec, tp: int) -> int:
@@ -59,11 +67,11 @@ def stage_layers(layers: int, pp: int) -> tuple[int, ...]:
 def stages(spec: ModelSpec, parallel: Parallel) -> tuple[tuple[LayerGroup, ...], ...]:
     """Layer groups of each pipeline stage.
 
-    Groups follow one another (dense first layers, then experts), except that windowed and full
-    attention alternate: there each stage holds its share of both, rounded up.
+    Groups follow one another (dense first layers, then experts), except that kinds of attention
+    (windowed or linear, and full) alternate: there each stage holds its share of both, rounded up.
     """
     sizes = stage_layers(spec.layer_count, parallel.pp)
-    if any(group.attention.window for group in spec.layers):
+    if len({group.attention for group in spec.layers}) > 1:
         total = spec.layer_count
         return tuple(
             tuple(_sized(group, ceil_div(group.count * size, total)) for group in spec.layers)
@@ -77,7 +85,7 @@ def stages(spec: ModelSpec, parallel: Parallel) -> tuple[tuple[LayerGroup, ...],
 
 
 def _sized(group: LayerGroup, count: int) -> LayerGroup:
-    return LayerGroup(count, group.attention, group.ffn)
+    return replace(group, count=count)
 
 
 def _between(groups: tuple[LayerGroup, ...], start: int, end: int) -> tuple[LayerGroup, ...]:

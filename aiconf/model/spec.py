@@ -17,7 +17,10 @@ Precision = Literal["bf16", "fp8", "fp8_block", "int8", "int4", "nvfp4", "mxfp4"
 class Attention:
     """Softmax attention with grouped KV heads (``gqa``) or a compressed latent KV (``mla``).
 
-    For ``mla``: head_dim = qk_nope_head_dim + qk_rope_head_dim and kv_heads = heads.
+    For ``mla``: head_dim = qk_nope_head_dim + qk_rope_head_dim and kv_heads = heads. With
+    ``index_topk`` a query attends to that many tokens only, which an indexer of ``index_heads``
+    small heads chooses (DeepSeek-V3.2 report, arXiv 2512.02556, section 2.1); without index
+    heads the choice of an earlier layer is used again.
     """
 
     kind: Literal["gqa", "mla"]
@@ -36,6 +39,26 @@ class Attention:
     kv_lora_rank: int = 0
     qk_nope_head_dim: int = 0
     qk_rope_head_dim: int = 0
+    index_heads: int = 0
+    index_dim: int = 0
+    index_topk: int = 0  # 0: dense
+
+
+@dataclass(frozen=True)
+class LinearAttention:
+    """Attention with a state of fixed size per sequence in place of a KV cache.
+
+    ``gdn``: gated delta net (arXiv 2412.06464). A short convolution over q, k and v keeps the
+    last ``taps`` - 1 inputs; the recurrence keeps a ``key_dim`` x ``value_dim`` matrix per value
+    head, in float32 as the checkpoints state it (``mamba_ssm_dtype``).
+    """
+
+    kind: Literal["gdn"]
+    key_heads: int
+    value_heads: int
+    key_dim: int
+    value_dim: int
+    taps: int  # of the convolution
 
 
 @dataclass(frozen=True)
@@ -55,15 +78,17 @@ class MoeFfn:
     shared_intermediate: int = 0  # of all shared experts together; 0: none
     bias: bool = False  # biases on router and expert projections (gpt-oss)
     router_bias: bool = False  # a per-expert correction bias of the router (DeepSeek-V3)
+    shared_gate: bool = False  # the shared expert is weighted by a learned sigmoid (Qwen)
 
 
 @dataclass(frozen=True)
 class LayerGroup:
-    """``count`` identical layers."""
+    """``count`` identical layers. norms: 4 where both blocks are normed behind, too (Gemma)."""
 
     count: int
-    attention: Attention
+    attention: Attention | LinearAttention
     ffn: DenseFfn | MoeFfn
+    norms: int = 2
 
 
 @dataclass(frozen=True)
@@ -110,6 +135,12 @@ class ModelSpec:
         return sum(group.count for group in self.layers)
 
     @property
+    def softmax(self) -> tuple[tuple[Attention, int], ...]:
+        """Attention blocks that keep a KV cache, and how many layers have each."""
+        found = [(g.attention, g.count) for g in self.layers]
+        return tuple((block, n) for block, n in found if isinstance(block, Attention))
+
+    @property
     def is_moe(self) -> bool:
         """Whether any layer routes tokens to experts."""
         return any(isinstance(group.ffn, MoeFfn) for group in self.layers)
@@ -134,7 +165,8 @@ def draft_layer(spec: ModelSpec) -> LayerGroup:
     ffn = last.ffn
     if isinstance(ffn, MoeFfn):
         ffn = DenseFfn(ffn.topk * ffn.intermediate + ffn.shared_intermediate)
-    return LayerGroup(1, replace(last.attention, window=None), ffn)
+    attention = spec.softmax[-1][0]
+    return LayerGroup(1, replace(attention, window=None), ffn)
 
 
 def draft_model(spec: ModelSpec) -> ModelSpec:

@@ -36,9 +36,13 @@ def link_light(system: System, op: str, ranks: int, moved: Array) -> Array:
     return moved * _PASSES[op] * (ranks - 1) / ranks / system.nvlink_bandwidth
 
 
-def _surfaces(tables: Tables, source: str, op: str) -> list[_Ring]:
+# Kernels launched one by one: their message is copied to a buffer that all ranks can reach.
+_EAGER = "custom_eager"
+
+
+def _surfaces(tables: Tables, source: str, op: str, eager: bool) -> list[_Ring]:
     """Measured surfaces of one source (a backend, or "" for NCCL) by rank count."""
-    key = (source, op)
+    key = (source, op, eager)
     if key not in tables.built:
         rings: list[_Ring] = []
         # NCCL moves 16-bit elements alike, so its fp16 rows stand for bf16.
@@ -49,6 +53,9 @@ def _surfaces(tables: Tables, source: str, op: str) -> list[_Ring]:
             )
             if rows is None:
                 continue
+            chosen = rows["kernel"] == _EAGER
+            chosen = chosen if eager and chosen.any() else ~chosen
+            rows = {name: column[chosen] for name, column in rows.items()}
             known = {ring.ranks for ring in rings}
             for ranks in np.unique(rows["gpus"]):
                 if int(ranks) in known:
@@ -63,12 +70,12 @@ def _surfaces(tables: Tables, source: str, op: str) -> list[_Ring]:
 
 
 def _domain_seconds(
-    tables: Tables, sources: Sequence[str], op: str, ranks: int, moved: Array
+    tables: Tables, sources: Sequence[str], op: str, ranks: int, moved: Array, eager: bool
 ) -> tuple[Array, Origins]:
     """Inside one NVLink domain: the fastest of the kernels that ``sources`` measured."""
     best, origin = np.full(moved.shape, np.inf), unmeasured(moved)
     for source in sources:
-        rings = _surfaces(tables, source, op)
+        rings = _surfaces(tables, source, op, eager)
         if not rings:
             continue
         ring = min(rings, key=lambda r: (abs(np.log2(r.ranks / ranks)), r.ranks))
@@ -85,13 +92,20 @@ def _domain_seconds(
 
 
 def collective_seconds(
-    tables: Tables, op: str, ranks: int, moved: ArrayLike, *, normed: bool = False
+    tables: Tables,
+    op: str,
+    ranks: int,
+    moved: ArrayLike,
+    *,
+    normed: bool = False,
+    eager: bool = False,
 ) -> tuple[Array, Origins]:
     """Time of one collective over ``ranks`` neighbouring GPUs, in seconds.
 
     Engines switch from their one- or two-shot kernels to NCCL where NCCL is the faster.
     ``normed``: the kernel that adds residual and norm, which may be another engine's (lender
     of ``all_reduce_norm``) and has no such switch; the norm's own traffic is not part of it.
+    ``eager``: outside a CUDA graph, where the engine's own kernel was measured so.
     Beyond one NVLink domain it is hierarchical (NCCL's tree of rails): the domain's own part,
     then each GPU exchanges its shard over the network.
     """
@@ -103,7 +117,7 @@ def collective_seconds(
     sources = [tables.backend, ""]
     if normed and tables.borrowed("all_reduce_norm"):
         sources = [tables.lenders["all_reduce_norm"]]
-    time, origin = _domain_seconds(tables, sources, op, inside, size)
+    time, origin = _domain_seconds(tables, sources, op, inside, size, eager)
     if ranks <= system.nvlink_domain:
         return time, origin
     domains = -(-ranks // system.nvlink_domain)

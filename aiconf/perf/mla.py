@@ -3,61 +3,25 @@
 Two kinds of tables exist. ``kernel``: the attention kernel alone; projections are separate
 products and decode absorbs the KV up-projection as two batched products (``mla_bmm``).
 ``module``: a whole block with its projections, as vLLM was measured. The caller learns which
-(``Latent.whole``), so that projections are counted once.
+(``MlaKernel.whole``), so that projections are counted once. Sparse blocks (DeepSeek-V3.2, GLM-5)
+have tables of their own, which hold whole blocks by the hidden size of their model.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from aiconf.perf.light import CACHE_BYTES, FORMATS, Array, peak, roofline
+from aiconf.perf.latent import Latent, decode_light, prefill_light, sparse_light
+from aiconf.perf.light import Array, roofline
 from aiconf.perf.origin import Origin, Origins, reached, unmeasured
 from aiconf.perf.surface import Surface
 from aiconf.perf.tables import Columns, Tables
 from aiconf.system.spec import Gpu
-
-
-@dataclass(frozen=True)
-class Latent:
-    """One MLA block on one rank. ``projection_weights``: elements of all its projections."""
-
-    heads: int
-    kv_lora_rank: int
-    qk_nope: int
-    qk_rope: int
-    v_head_dim: int
-    projection_weights: int
-    gemm_dtype: str
-    kv_dtype: str
-
-
-def _projection_light(gpu: Gpu, shape: Latent, tokens: Array, whole: bool) -> Array:
-    kind = FORMATS[shape.gemm_dtype]
-    weights = shape.projection_weights * (1.0 if whole else 0.0)
-    flops = 2.0 * tokens * weights / peak(gpu, kind.rate)
-    return np.maximum(flops, weights * kind.weight_bytes / gpu.memory_bandwidth)
-
-
-def decode_light(gpu: Gpu, shape: Latent, whole: bool, batch: Array, past: Array) -> Array:
-    """Absorbed form: every head reads the one latent vector of each cached token."""
-    latent = shape.kv_lora_rank + shape.qk_rope
-    seen = batch * (past + 1.0)
-    flops = 2.0 * seen * shape.heads * (latent + shape.kv_lora_rank)
-    core = roofline(gpu, "bf16", flops, seen * latent * CACHE_BYTES[shape.kv_dtype])
-    return core + _projection_light(gpu, shape, batch, whole)
-
-
-def prefill_light(gpu: Gpu, shape: Latent, whole: bool, batch: Array, length: Array) -> Array:
-    """Unabsorbed form: ordinary causal attention with qk_nope + qk_rope and v_head_dim."""
-    width = shape.qk_nope + shape.qk_rope + shape.v_head_dim
-    pairs = batch * length * length / 2.0
-    moved = batch * length * 2.0 * shape.heads * 2.0 * width
-    core = roofline(gpu, "bf16", 2.0 * pairs * shape.heads * width, moved)
-    return core + _projection_light(gpu, shape, batch * length, whole)
 
 
 @dataclass(frozen=True)
@@ -77,20 +41,37 @@ def _filtered(rows: Columns, name: str, wanted: str, instead: tuple[str, ...]) -
     return None
 
 
+def _sources(tables: Tables, phase: str, shape: Latent) -> Iterator[tuple[Columns, bool, Origin]]:
+    """Yield the rows that may answer, whether they are whole blocks, and their origin at best."""
+    choice = f"{phase}_mla.{shape.kv_dtype}"
+    if not shape.index_topk:
+        for scope in ("kernel", "module", "module_wide"):
+            rows = tables.read(f"mla_{phase}", choice, scope=scope)
+            if rows is not None:
+                yield rows, scope != "kernel", Origin.MEASURED
+        return
+    for indexer in (bool(shape.index_heads), True):
+        rows = tables.read(f"dsa_{phase}", f"{phase}_dsa.{shape.kv_dtype}", indexer=indexer)
+        if rows is not None:
+            sizes = np.unique(rows["hidden"])
+            near = sizes[int(np.argmin(np.abs(np.log2(sizes / shape.hidden))))]
+            mask = rows["hidden"] == near
+            same = near == shape.hidden and indexer == bool(shape.index_heads)
+            best = Origin.MEASURED if same else Origin.FALLBACK
+            yield {key: column[mask] for key, column in rows.items()}, True, best
+
+
 def _build(tables: Tables, phase: str, shape: Latent) -> MlaKernel:
-    table, axis = ("mla_decode", "past") if phase == "decode" else ("mla_prefill", "isl")
+    axis = "past" if phase == "decode" else "isl"
     light = decode_light if phase == "decode" else prefill_light
-    for scope in ("kernel", "module", "module_wide"):
-        rows = tables.read(table, f"{phase}_mla.{shape.kv_dtype}", scope=scope)
-        if rows is None:
-            continue
-        exact = Origin.MEASURED
+    for rows, whole, best in _sources(tables, phase, shape):
+        exact = best
         kept = _filtered(rows, "kv_dtype", shape.kv_dtype, ("bf16", "fp8"))
         if kept is None:
             continue
         if kept["kv_dtype"][0] != shape.kv_dtype:
             exact = Origin.FALLBACK
-        if scope != "kernel":
+        if whole:
             kept = _filtered(kept, "gemm_dtype", shape.gemm_dtype, ("fp8_block", "bf16"))
             if kept is None:
                 continue
@@ -99,12 +80,9 @@ def _build(tables: Tables, phase: str, shape: Latent) -> MlaKernel:
         heads = np.unique(kept["heads"])
         near = int(heads[int(np.argmin(np.abs(np.log2(heads / shape.heads))))])
         mask = kept["heads"] == near
-        scale = near / shape.heads
-        measured_shape = Latent(
-            near, shape.kv_lora_rank, shape.qk_nope, shape.qk_rope, shape.v_head_dim,
-            int(shape.projection_weights * scale), shape.gemm_dtype, shape.kv_dtype,
-        )  # fmt: skip
-        whole, gpu = scope != "kernel", tables.system.gpu
+        weights = int(shape.projection_weights * near / shape.heads)
+        measured_shape = replace(shape, heads=near, projection_weights=weights)
+        gpu = tables.system.gpu
         fit = Surface.fit(
             (kept["batch"][mask], kept[axis][mask]),
             kept["seconds"][mask],
@@ -152,12 +130,26 @@ def mla_prefill_seconds(
     p = np.asarray(past, dtype=np.float64)
     equal = np.sqrt(q * (q + 2.0 * p))
     gpu = tables.system.gpu
+    if shape.index_topk:
+        return _sparse_prefill(gpu, kernel, shape, n, q, p)
     if kernel.surface is None:
         return prefill_light(gpu, shape, False, n, equal)
     own = kernel.surface.seconds(n, q)
     extra = prefill_light(gpu, shape, False, n, equal) - prefill_light(gpu, shape, False, n, q)
     whole = kernel.surface.floor + prefill_light(gpu, shape, kernel.whole, n, equal)
     return own + extra * kernel.surface.seconds(n, equal) / whole
+
+
+def _sparse_prefill(
+    gpu: Gpu, kernel: MlaKernel, shape: Latent, n: Array, q: Array, p: Array
+) -> Array:
+    """What the past adds runs at the measured efficiency of the chunk alone."""
+    if kernel.surface is None:
+        return sparse_light(gpu, shape, n, q, p)
+    own = kernel.surface.seconds(n, q)
+    alone = sparse_light(gpu, shape, n, q, np.zeros(q.shape))
+    extra = sparse_light(gpu, shape, n, q, p) - alone
+    return own + extra * own / (kernel.surface.floor + prefill_light(gpu, shape, True, n, q))
 
 
 def mla_origin(

@@ -101,6 +101,15 @@ _MLA_SHAPE = (
     _KERNEL,
     _BATCH,
 )
+_DSA_SHAPE = (
+    _text("gemm_dtype", "precision of the projections, which the block contains"),
+    _KV_DTYPE,
+    _number("hidden", "elements: 7168 is the block of DeepSeek-V3.2, 6144 that of GLM-5"),
+    Column("indexer", "bool", "whether the layer has an indexer, or uses an earlier layer's"),
+    _HEADS,
+    _KERNEL,
+    _BATCH,
+)
 
 _ALL = (
     Schema(
@@ -112,10 +121,28 @@ _ALL = (
     Schema("decode_attention", "Attention of one new token", (*_ATTENTION_SHAPE, _PAST)),
     Schema("mla_prefill", "Multi-head latent attention of new prompts", (*_MLA_SHAPE, _ISL)),
     Schema("mla_decode", "Multi-head latent attention of one new token", (*_MLA_SHAPE, _PAST)),
+    Schema("dsa_prefill", "Sparse MLA block of new prompts without a past", (*_DSA_SHAPE, _ISL)),
+    Schema("dsa_decode", "Sparse MLA block of one new token", (*_DSA_SHAPE, _PAST)),
     Schema(
         "mla_bmm",
         "Batched product that absorbs the latent projection before or after MLA decode",
         (_text("op", "pre or post"), _DTYPE, _HEADS, _KERNEL, _number("tokens", "tokens")),
+    ),
+    Schema(
+        "linear_attention",
+        "Linear attention with a state of fixed size",
+        (
+            _text("kind", "gdn: gated delta net"),
+            _text("stage", "conv: convolution over q, k and v; scan: the recurrence"),
+            _text("phase", "prefill or decode"),
+            _number("key_heads", "query and key heads on one GPU"),
+            _number("value_heads", "value heads on one GPU"),
+            _number("key_dim", "elements"),
+            _number("value_dim", "elements"),
+            _KERNEL,
+            _BATCH,
+            _ISL,
+        ),
     ),
     Schema(
         "moe", "Expert layers of the busiest GPU", (_DTYPE, *_MOE_SHAPE, _KERNEL, _GROUP_TOKENS)

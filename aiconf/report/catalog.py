@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from aiconf.model.cache import kv_bytes_per_token
 from aiconf.model.library import checkpoints, model_names
 from aiconf.model.memory import (
     active_parameters,
     checkpoint_bytes,
-    kv_bytes_per_token,
     parameters,
 )
 from aiconf.model.spec import ModelSpec
@@ -42,7 +42,7 @@ def model_records() -> list[dict[str, Any]]:
 
 def _model(family: str, spec: ModelSpec) -> dict[str, Any]:
     kinds = dict.fromkeys(group.attention.kind for group in spec.layers)
-    windowed = any(group.attention.window for group in spec.layers)
+    windowed = any(attention.window for attention, _ in spec.softmax)
     experts = max((getattr(group.ffn, "experts", 0) for group in spec.layers), default=0)
     return {
         "name": family,

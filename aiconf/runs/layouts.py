@@ -41,8 +41,31 @@ def aggregated_workers(cells: Cells) -> Workers:
     return _workers(tp, pp, dp, ep, gpus)
 
 
+def by_rank_batch(cells: Cells, workers: Workers, *, moe: bool) -> Workers:
+    """Read what ``max_batch`` of an ``AIC_fields`` row says beside its load.
+
+    It is the share of one attention rank. As many shares as the worker has GPUs: attention of
+    experts' models was data-parallel over them. More than a node has: that many workers ran,
+    and the row counts the GPUs of one.
+    """
+    if "AIC_fields" not in cells.get("notes", "") or workers.parallel.dp > 1:
+        return workers
+    users, share = cells.get("concurrency_or_rate", ""), cells.get("max_batch", "")
+    if not (users.isdigit() and share.isdigit()) or int(share) < 1 or int(users) % int(share):
+        return workers
+    shares, one = int(users) // int(share), workers.parallel
+    if moe and shares == one.tp > 1:
+        return Workers(Parallel(1, one.pp, one.tp, one.ep), workers.count)
+    return Workers(one, shares) if shares > ONE_NODE else workers
+
+
 def _expert_ranks(notes: str) -> int:
-    """Ranks that the experts of an ``AIC_fields`` row lie on; 0 where it does not say."""
+    """Ranks that the experts of an ``AIC_fields`` row lie on; 0 where it does not say.
+
+    Some rows note that these fields multiply tp by ep ("folded"): they say nothing then.
+    """
+    if "tp*ep folded" in notes or "fold tp*ep" in notes:
+        return 0
     found = re.search(r"moe_tp=(\d+) moe_ep=(\d+)", notes)
     return int(found.group(1)) * int(found.group(2)) if found else 0
 

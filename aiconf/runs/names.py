@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache, lru_cache
+from pathlib import Path
 
 from aiconf.errors import UserError
 from aiconf.model.library import checkpoint_names, checkpoints, load_model, model_names
 from aiconf.model.spec import ModelSpec, MoeFfn
+from aiconf.resources import read_yaml
 from aiconf.runs.cells import Skipped
+
+
+@cache
+def short_names() -> Mapping[str, str]:
+    """Return the family by the name (in lower case) that InferenceX's result files use."""
+    found: Mapping[str, str] = read_yaml(Path(__file__).with_name("inferencex.yaml"))["names"]
+    return found
 
 
 @lru_cache(maxsize=512)
@@ -33,6 +43,7 @@ def model_of(name: str, precision: str | None) -> ModelSpec:
     if precision is None and name in checkpoint_names():
         return load_model(name)
     tail = name.rsplit("/", 1)[-1]
+    tail = short_names().get(tail.lower(), tail)
     try:
         return load_model(tail, precision)
     except UserError as error:

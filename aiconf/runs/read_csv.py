@@ -14,7 +14,7 @@ from aiconf.runs.cells import (
     traffic,
 )
 from aiconf.runs.history import kv_dtype, past_facts
-from aiconf.runs.layouts import aggregated_workers, both_sides, runnable
+from aiconf.runs.layouts import aggregated_workers, both_sides, by_rank_batch, runnable
 from aiconf.runs.measured import Deployment, MeasuredRun, Metrics, Row
 from aiconf.runs.names import model_of
 from aiconf.runs.protocols import engine_settings
@@ -53,6 +53,8 @@ def _run(cells: Cells) -> MeasuredRun:
     else:
         raise Skipped(f"serving_mode '{mode}' is neither agg nor disagg")
     spec = model_of(cells.get("model", ""), precision)
+    if prefill is None:
+        workers = by_rank_batch(cells, workers, moe=spec.is_moe)
     workers, changed = runnable(spec, traits, workers)
     notes = [note, changed]
     if prefill is not None:

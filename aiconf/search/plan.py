@@ -53,7 +53,7 @@ def _worker(role: Role, replicas: float, variant: Variant, sequences: int, budge
     platform, parallel, spec = variant.platform, variant.parallel, variant.spec
     gpu, traits = platform.system.gpu, platform.traits
     per_rank = max(math.ceil(sequences / parallel.dp), 1)
-    mla = any(group.attention.kind == "mla" for group in spec.layers)
+    mla = any(attention.kind == "mla" for attention, _ in spec.softmax)
     room = platform.capacity(
         spec, parallel, token_budget=budget, max_sequences=per_rank, kv_dtype=variant.kv_dtype
     )

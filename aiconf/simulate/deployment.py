@@ -11,6 +11,7 @@ from aiconf.engine.capacity import Capacity
 from aiconf.engine.engine import Platform
 from aiconf.engine.speculation import Speculation
 from aiconf.engine.step import StepModel
+from aiconf.engine.trait_schema import Host
 from aiconf.errors import UserError
 from aiconf.model.spec import ModelSpec
 from aiconf.parallel import Parallel
@@ -127,37 +128,27 @@ def aggregated(found: Engine, load: Load, *, wait: float = 0.0, seed: int = 0) -
     the sequences, and each iteration of one passes all stages. wait: seconds until the
     scheduler sees a new request.
     """
-    parallel, scheduler = found.step.parallel, found.platform.traits.scheduler
+    parallel, traits = found.step.parallel, found.platform.traits
+    scheduler, host = traits.scheduler, traits.host
     lanes = parallel.pp
     most = max(1, found.sequences // lanes)
     rows = min(most, len(load) if load.arrival is not None else load.users)
+    longest = int(load.prompt.max()) + rows  # a prompt beside decodes of all others
     limits = Limits(
         token_budget=found.budget,
         max_sequences=most,
         kv_tokens=found.kv_tokens / lanes,
         mixed=scheduler.policy == "mixed",
-        chunked=scheduler.chunked_prefill or found.budget < int(load.prompt.max()) + rows,
         reserve=scheduler.output_reserve_dp if parallel.dp > 1 else scheduler.output_reserve,
-        intake=_intake(found, wait),
+        chunked=scheduler.chunked_prefill or found.budget < longest,
+        intake=IntakeCost(
+            host.seconds_per_request + wait, host.intake_per_request, host.intake_per_token
+        ),
         balance_wait=scheduler.balance_wait,
         balance_more=scheduler.balance_more,
     )
     timer = timer_of(found, rows, int((load.prompt + load.output).max()))
     return EngineReplay(timer, limits, parallel.dp, found.speculation, seed).run(load)
-
-
-def _intake(found: Engine, wait: float) -> IntakeCost:
-    host = found.platform.traits.host
-    return IntakeCost(
-        host.seconds_per_request + wait, host.intake_per_request, host.intake_per_token
-    )
-
-
-def _routed(found: Engine, load: Load) -> IntakeCost:
-    """Behind a router whose frontend tokenises on many threads: a delay that nobody queues for."""
-    host = found.platform.traits.host
-    own = host.intake_per_request + host.intake_per_token * float(load.prompt.mean())
-    return IntakeCost(host.seconds_per_request + own)
 
 
 def disaggregated(
@@ -179,12 +170,19 @@ def disaggregated(
             after.kv_tokens * second.dp / second.pp,
         ),
         transfer=max(before.kv_per_token, after.kv_per_token) / bandwidth,
-        latency=system.nvlink_latency if near else system.network_latency,
-        intake=_routed(before, load),
+        latency=(system.nvlink_latency if near else system.network_latency)
+        + before.platform.traits.host.seconds_per_handover,
+        intake=_routed(before.platform.traits.host, load),
         speculation=after.speculation,
         seed=seed,
     )  # fmt: skip
     return replay.run(load)
+
+
+def _routed(host: Host, load: Load) -> IntakeCost:
+    """Behind a router whose frontend tokenises on many threads: a delay that nobody queues for."""
+    own = host.intake_per_request + host.intake_per_token * float(load.prompt.mean())
+    return IntakeCost(host.seconds_per_request + own)
 
 
 def shared(load: Load, lanes: int) -> list[Load]:

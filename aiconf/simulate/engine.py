@@ -100,11 +100,11 @@ class EngineReplay:
         self._sent: list[float] = []
         self._first: list[float] = []
         self._last: list[float] = []
+        self._intake = Intake(limits.intake)
+        self._balance = Balance(limits.balance_wait, limits.balance_more, limits.max_sequences)
         self._started: list[float] = []
         self._rows: list[Row] = []
         self._joined, self._joined_at = 0, 0.0  # first tokens since a decode, sum of their times
-        self._intake = Intake(limits.intake)
-        self._balance = Balance(limits.balance_wait, limits.balance_more, limits.max_sequences)
         self._closed = False
         self._next = 0  # next request to be sent in a closed loop
         self._now = 0.0
@@ -348,8 +348,8 @@ class EngineReplay:
         self._now += each * steps
         self._decode_seconds += each * steps
         self._iterations += steps
-        decoding, fresh = busiest.running, self._fresh(self._now - each * steps)
         self._balance.passed(self._ranks, steps)
+        decoding, fresh = busiest.running, self._fresh(self._now - each * steps)
         self._advance(steps)
         self._note(steps, each * steps, 0, decoding, everywhere, fresh)
 

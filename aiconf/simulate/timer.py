@@ -2,7 +2,8 @@
 
 A replay asks for the time of one batch at a time, a million times over. ``StepModel`` is made
 for arrays, so its curves are laid out here as plain lists: seconds by token count, decode
-attention by batch size and context, prefill attention by the length of the equal causal prompt.
+attention by batch size and context, prefill attention by the length of the equal causal prompt,
+linear attention of prompts by their number and tokens.
 Between the points of a list times are linear, as they are between measured points.
 """
 
@@ -16,6 +17,7 @@ import numpy as np
 from aiconf.engine.batch import Array, Batch
 from aiconf.engine.step import StepModel
 
+_PROMPTS = (1, 2, 4, 8, 16, 32, 64)  # in one iteration; more are taken as the last
 _CONTEXTS = 33  # points of the context axis: enough that decode attention is linear between
 
 
@@ -61,6 +63,8 @@ class IterationTimer:
         self._prompt, self._prompt_stride = _prompt_attention(steps, longest)
         lengths = np.arange(float(len(self._prompt))) * self._prompt_stride
         self._walk: list[float] = step.walk_seconds(lengths).tolist()
+        self._scan_stride = max(1, most_tokens // 2048)
+        self._scan = _prompt_scan(step, most_tokens, self._scan_stride) if step.scans else []
         self._padded = _padding(self._graphs, most_decode)
         self._host = step.traits.host
         self._launch = _summed(s.launch_seconds(ranks) for s in steps)
@@ -89,10 +93,14 @@ class IterationTimer:
     ) -> float:
         """Iteration with prompt tokens: ``tokens`` on the busiest rank in all.
 
-        sampled: tokens that a next one is sampled after.
+        prompt_attention: that of the prompts together. sampled: tokens that a next one is
+        sampled after.
         """
         time = self._rank[tokens] + self._groups(everywhere) + self._sampled[sampled]
         time += prompt_attention
+        if self._scan:
+            verified = decode * self._each
+            time += self._prompt_scan(tokens - verified, sampled - verified)
         if decode:
             time += self.decode_attention(decode, context) + self._further[decode]
         return max(self._with_host(time, sampled), self._launch[tokens])
@@ -120,6 +128,12 @@ class IterationTimer:
     def prompt_floor(self) -> float:
         """Prefill attention of the shortest prompt: what several prompts share once."""
         return self._prompt[0]
+
+    def _prompt_scan(self, tokens: int, prompts: int) -> float:
+        row = self._scan[min(max(prompts, 1).bit_length(), len(_PROMPTS)) - 1]
+        place = tokens / self._scan_stride
+        low = int(place)
+        return row[low] + (row[low + 1] - row[low]) * (place - low)
 
     def _groups(self, tokens: int) -> float:
         place = tokens / self._group_stride
@@ -177,6 +191,16 @@ def _prompt_attention(
     lengths[0] = 1.0
     batch = Batch.of(prefill_tokens=lengths)
     return _summed(step.attention_seconds(batch) for step in steps), stride
+
+
+def _prompt_scan(step: StepModel, most: int, stride: int) -> list[list[float]]:
+    """Linear attention by number of prompts (``_PROMPTS``) and their tokens, evenly spaced."""
+    tokens = np.arange(0.0, most + 2.0 * stride, stride)
+    rows: list[list[float]] = [
+        step.prompt_scan_seconds(tokens, np.full(tokens.shape, float(count))).tolist()
+        for count in _PROMPTS
+    ]
+    return rows
 
 
 def _padding(sizes: Array, most: int) -> list[int]:

@@ -10,6 +10,8 @@ PLACES = [
     ("Llama-3.1-70B", "b200_sxm", "tp4pp2"),
     ("gpt-oss-120b", "h100_sxm", "tp4"),
     ("DEEPSEEK_R1", "gb200", "tp1pp1dp8ep8"),
+    ("Qwen3.5-397B-A17B", "b200_sxm", "tp4"),
+    ("GLM-5", "b200_sxm", "tp8"),
 ]
 
 

@@ -16,6 +16,10 @@ ENGINES = [
     ("DEEPSEEK_R1", "gb200", "trtllm", "tp1pp1dp8ep8"),
     ("DEEPSEEK_R1", "h200_sxm", "sglang", "tp8"),
     ("Qwen3-235B-A22B", "b200_sxm", "vllm", "tp4pp1dp1ep4"),
+    ("Qwen3.5-397B-A17B", "b200_sxm", "sglang", "tp4"),
+    ("Qwen3.5-27B", "h200_sxm", "trtllm", "tp2pp2"),
+    ("GLM-5", "b200_sxm", "sglang", "tp8"),
+    ("GLM-5.2", "gb200", "vllm", "tp1pp1dp8ep8"),
 ]
 
 

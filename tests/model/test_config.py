@@ -11,6 +11,7 @@ import pytest
 from aiconf.errors import UserError
 from aiconf.model import load_model
 from aiconf.model.checkpoint import read_config
+from aiconf.model.spec import LinearAttention, MoeFfn
 
 QWEN = {
     "architectures": ["Qwen3ForCausalLM"],
@@ -46,6 +47,33 @@ DEEPSEEK = {
     "num_nextn_predict_layers": 1,
     "vocab_size": 129280,
     "max_position_embeddings": 163840,
+}
+SPARSE = {
+    **DEEPSEEK,
+    "architectures": ["DeepseekV32ForCausalLM"],
+    "index_topk": 2048,
+    "index_n_heads": 64,
+    "index_head_dim": 128,
+}
+HYBRID = {
+    "architectures": ["Qwen3NextForCausalLM"],
+    "hidden_size": 2048,
+    "num_hidden_layers": 48,
+    "full_attention_interval": 4,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 2,
+    "head_dim": 256,
+    "linear_num_key_heads": 16,
+    "linear_num_value_heads": 32,
+    "linear_key_head_dim": 128,
+    "linear_value_head_dim": 128,
+    "linear_conv_kernel_dim": 4,
+    "num_experts": 512,
+    "num_experts_per_tok": 10,
+    "moe_intermediate_size": 512,
+    "shared_expert_intermediate_size": 512,
+    "vocab_size": 151936,
+    "max_position_embeddings": 262144,
 }
 OSS = {
     "architectures": ["GptOssForCausalLM"],
@@ -136,6 +164,31 @@ def test_schemes(stated, expected):
     assert (found.attention, found.dense, found.lm_head) == (expected, expected, "bf16")
 
 
+def test_gated_delta_net():
+    linear, full = read_config(HYBRID).layers
+    assert (linear.count, linear.attention) == (36, LinearAttention("gdn", 16, 32, 128, 128, 4))
+    assert (full.count, full.attention.output_gate, full.attention.qk_norm) == (12, True, True)
+    assert full.ffn == linear.ffn == MoeFfn(512, 10, 512, 512, shared_gate=True)
+    text = {**without(HYBRID, "full_attention_interval"), "mtp_num_hidden_layers": 1}
+    text |= {"layer_types": (["linear_attention"] * 3 + ["full_attention"]) * 12}
+    outer = {"architectures": ["Qwen3_5MoeForConditionalGeneration"], "text_config": text}
+    excluded = ["model.language_model.layers.24.linear_attn*", "lm_head"]
+    stated = {"quant_method": "modelopt", "quant_algo": "NVFP4", "ignore": excluded}
+    found = read_config({**outer, "quantization_config": stated})
+    assert found.layers == (linear, full)
+    assert (found.mtp_layers, found.quantization.attention) == (1, "bf16")
+    assert (found.quantization.dense, found.quantization.experts) == ("nvfp4", "nvfp4")
+
+
+def test_sparse_attention():
+    every = read_config(SPARSE)
+    assert [(g.count, g.attention.index_heads) for g in every.layers] == [(3, 64), (58, 64)]
+    kinds = ["full"] * 4 + ["shared"] * 57
+    some = read_config({**SPARSE, "indexer_types": kinds})
+    assert [(g.count, g.attention.index_heads) for g in some.layers] == [(3, 64), (1, 64), (57, 0)]
+    assert all(g.attention.index_topk == 2048 for g in some.layers)
+
+
 def without(figures, key):
     return {name: value for name, value in figures.items() if name != key}
 
@@ -145,7 +198,7 @@ def without(figures, key):
     [
         (without(QWEN, "hidden_size"), "'hidden_size' is missing"),
         (without(QWEN, "architectures"), "'architectures' is missing"),
-        ({**QWEN, "architectures": ["GlmMoeDsaForCausalLM"]}, "known are LlamaForCausalLM"),
+        ({**QWEN, "architectures": ["GrokForCausalLM"]}, "known are LlamaForCausalLM"),
         ({**QWEN, "num_hidden_layers": "many"}, "must be a whole number"),
         ({**QWEN, "num_key_value_heads": 7}, "not a multiple"),
         ({**without(QWEN, "head_dim"), "hidden_size": 5000}, "head_dim is missing"),
@@ -154,6 +207,11 @@ def without(figures, key):
         ({**DEEPSEEK, "num_experts_per_tok": 300}, "exceeds the 256 experts"),
         ({**DEEPSEEK, "first_k_dense_replace": 99}, "exceed num_hidden_layers"),
         ({**OSS, "layer_types": ["full_attention"]}, "1 entries for 36 layers"),
+        ({**HYBRID, "layer_types": ["full_attention"]}, "1 entries for 48 layers"),
+        ({**HYBRID, "layer_types": ["spiral_attention"] * 48}, "'spiral_attention'"),
+        ({**HYBRID, "linear_num_value_heads": 17}, "not a multiple of linear_num_key_heads"),
+        ({**HYBRID, "mlp_only_layers": [0]}, "dense layers among"),
+        ({**SPARSE, "indexer_types": ["full", "none"]}, "indexer_types must be"),
     ],
 )
 def test_refusals(tmp_path, figures, message):

@@ -5,10 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiconf.model import layout_problem, load_model, model_names, operators
+from aiconf.model.cache import kv_bytes_per_token, kv_layout
 from aiconf.model.memory import (
     active_parameters,
-    kv_bytes_per_token,
-    kv_layout,
     parameters,
     weight_bytes,
 )

@@ -4,8 +4,10 @@ import pytest
 
 from aiconf.errors import UserError
 from aiconf.model import load_model
+from aiconf.model.cache import kv_bytes_per_token, state_bytes
 from aiconf.model.embedded import family_file
 from aiconf.model.memory import active_parameters, checkpoint_bytes, parameters
+from aiconf.parallel import Parallel
 from aiconf.resources import data_dir
 
 FILES = sorted(data_dir("models").glob("*.yaml"))
@@ -25,6 +27,27 @@ PUBLISHED = {
     "MiniMax-M2": (228.7, None),
     "GLM-4.5": (355.0, 32.0),
     "GLM-4.5-Air": (106.0, None),
+    "GLM-5": (744.0, 40.0),
+    "DeepSeek-V3.2": (671.9, 37.5),
+    "Qwen3.5-397B-A17B": (397.0, 17.0),
+    "Qwen3.5-122B-A10B": (122.0, None),
+    "Qwen3.5-35B-A3B": (35.0, 3.0),
+    "Qwen3.5-27B": (27.0, None),
+    "Llama-2-7B": (6.74, None),
+    "Llama-2-13B": (13.02, None),
+    "Llama-2-70B": (68.98, None),
+    "CodeLlama-34B": (33.74, None),
+    "Mistral-7B": (7.25, None),
+    "Mistral-Small-24B": (23.57, None),
+    "Phi-4": (14.7, None),
+    "Phi-4-mini": (3.84, None),
+    "Granite-3.3-8B": (8.17, None),
+    "Gemma-3-27B": (25.6 + 1.42, None),  # embedding and the rest, as the report counts them
+    "Gemma-3-12B": (10.8 + 1.01, None),
+    "Gemma-3-4B": (3.2 + 0.675, None),
+    "Llama-4-Maverick-17B-128E": (400.0, None),
+    "MiMo-V2-Flash": (309.0, 15.0),
+    "Qwen3-Next-80B-A3B": (80.0, None),  # 3 B active is rounded down: 3.6 by its config
 }
 
 
@@ -52,6 +75,32 @@ def test_every_file(path):
         assert loaded.checkpoint == checkpoint["id"]
         if checkpoint["bytes"]:
             assert checkpoint_bytes(loaded) == pytest.approx(checkpoint["bytes"], rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "kv", "state", "per_token"),
+    [  # from the configs: 2 x KV heads x head size x layers, or latent + rope (+ index key)
+        ("Qwen3-32B", "bf16", 0, 2 * 8 * 128 * 64 * 2),
+        ("DeepSeek-V3", "bf16", 0, 576 * 61 * 2),
+        # 656 byte of FlashMLA's fp8 cache, 132 of the indexer's (DeepSeek-V3.2 report)
+        ("DeepSeek-V3.2", "fp8", 0, (656 + 132) * 61),
+        ("GLM-5", "bf16", 0, (1152 + 132) * 78),
+        ("GLM-5.2", "bf16", 0, 1152 * 78 + 132 * 21),
+        ("Qwen3.5-397B-A17B", "bf16", 45 * (64 * 128**2 * 4 + 3 * 12288 * 2), 2 * 2 * 256 * 15 * 2),
+        ("Qwen3-Next-80B-A3B", "fp8", 36 * (32 * 128**2 * 4 + 3 * 8192 * 2), 2 * 2 * 256 * 12),
+    ],
+)
+def test_what_a_sequence_holds(name, kv, state, per_token):
+    spec = load_model(name)
+    assert kv_bytes_per_token(spec, Parallel(), kv) == pytest.approx(per_token, rel=0.01)
+    assert state_bytes(spec, Parallel()) == pytest.approx(state, rel=0.01)
+
+
+def test_state_is_divided_over_ranks_and_stages():
+    spec = load_model("Qwen3.5-397B-A17B")
+    whole = state_bytes(spec, Parallel())
+    assert state_bytes(spec, Parallel(tp=8)) == pytest.approx(whole / 8)
+    assert state_bytes(spec, Parallel(pp=2)) == pytest.approx(whole * 23 / 45)
 
 
 def test_broken_file(tmp_path):

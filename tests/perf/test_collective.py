@@ -84,3 +84,22 @@ def test_embedded_time_never_falls_with_size(embedded, system, backend, op):
         assert np.isfinite(time).all()
         assert (time > 0).all()
         assert (np.diff(time) >= -1e-12).all()
+
+
+def test_outside_a_graph_the_kernel_measured_so_is_read(hand_made):
+    own, later = rows("all_reduce", "bf16", 8, 2.0), rows("all_reduce", "bf16", 8, 3.0)
+    own["kernel"] = np.full(len(own["seconds"]), "custom_graph")
+    later["kernel"] = np.full(len(own["seconds"]), "custom_eager")
+    both = {name: np.concatenate([own[name], later[name]]) for name in own}
+    tables = hand_made({"collective": both})
+    inside, _ = collective_seconds(tables, "all_reduce", 8, SIZES)
+    outside, _ = collective_seconds(tables, "all_reduce", 8, SIZES, eager=True)
+    assert inside == pytest.approx(own["seconds"])
+    assert outside == pytest.approx(later["seconds"])
+
+
+def test_the_kernel_that_norms_may_be_lent(hand_made):
+    tables = hand_made({"collective": rows("all_reduce", "bf16", 8, 2.0)})
+    plain, _ = collective_seconds(tables, "all_reduce", 8, SIZES)
+    normed, _ = collective_seconds(tables, "all_reduce", 8, SIZES, normed=True)
+    assert normed == pytest.approx(plain)  # nobody lends one

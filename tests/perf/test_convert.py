@@ -164,6 +164,63 @@ def test_contexts_of_mla_decode_come_from_step_or_isl(package, tmp_path):
     assert list(rows) == expected
 
 
+GDN = {
+    "kernel_source": "chunk_gated_delta_rule",
+    "op_name": "gdn",
+    "phase": "context",
+    "batch_size": 2,
+    "seq_len": 64,
+    "num_k_heads": 4,
+    "num_v_heads": 16,
+    "head_k_dim": 128,
+    "head_v_dim": 128,
+}
+
+
+def test_gated_delta_net_of_models_with_equal_heads_is_merged(package, tmp_path):
+    rows = [
+        GDN | {"d_model": 4096, "latency": 2.0},
+        GDN | {"d_model": 3072, "latency": 4.0},
+        GDN | {"kernel_source": "causal_conv1d_update", "phase": "generation", "latency": 1.0},
+    ]
+    package("h200_sxm/linear_attention/vllm/0.24.0/gdn_perf", rows)
+    db, _, _ = convert(package, tmp_path)
+    found = db.read("h200_sxm", "vllm", "linear_attention")
+    places = [found[name].tolist() for name in ("stage", "phase", "batch", "isl")]
+    assert places == [["conv", "scan"], ["decode", "prefill"], [2, 2], [64, 64]]
+    assert found["seconds"].tolist() == pytest.approx([1e-3, 3e-3], rel=2e-4)
+
+
+DSA = {
+    "kernel_source": "k",
+    "op_name": "dsa_context_module",
+    "architecture": "GlmMoeDsaForCausalLM",
+    "gemm_type": "fp8_block",
+    "mla_dtype": "bfloat16",
+    "kv_cache_dtype": "fp8",
+    "num_heads": 8,
+    "batch_size": 1,
+    "isl": 1024,
+    "step": 0,
+    "latency": 1.0,
+}
+
+
+def test_sparse_blocks_without_a_past_and_with_or_without_an_indexer(package, tmp_path):
+    rows = [DSA, DSA | {"step": 4096}, DSA | {"op_name": "dsa_context_module_skip_indexer"}]
+    package("h200_sxm/sparse_attention/vllm/0.24.0/dsa_context_module_perf", rows)
+    db, _, _ = convert(package, tmp_path)
+    found = db.read("h200_sxm", "vllm", "dsa_prefill")
+    assert found["indexer"].tolist() == [False, True]
+    assert found["hidden"].tolist() == [6144, 6144]
+    package(
+        "h200_sxm/sparse_attention/vllm/0.24.0/dsa_context_module_perf",
+        [DSA | {"architecture": "Other"}],
+    )
+    with pytest.raises(UserError, match="Other"):
+        convert(package, tmp_path)
+
+
 def test_wide_moe_splits_the_balancer_from_the_distribution(package, tmp_path):
     row = {"kernel_source": "k", "moe_dtype": "w4a8_mxfp4_mxfp8", "num_tokens": 64, "topk": 8}
     row |= {"hidden_size": 1, "inter_size": 2, "num_experts": 256, "num_slots": 288}

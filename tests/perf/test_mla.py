@@ -1,9 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from aiconf.perf.latent import Latent, decode_light, sparse_light
 from aiconf.perf.mla import (
-    Latent,
-    decode_light,
     mla_absorb_seconds,
     mla_decode_seconds,
     mla_kernel,
@@ -57,3 +58,50 @@ def test_embedded_prefill_grows_with_the_prompts_and_their_past(embedded, system
     by_count = mla_prefill_seconds(tables, SHAPE, [1, 2, 4, 8], 2048 * one, 0 * one)
     assert (np.diff(by_count) > 0).all()
     assert mla_origin(tables, "prefill", SHAPE, one, 2048 * one)[0] in set(Origin)
+
+
+SPARSE = Latent(
+    16, 512, 128, 64, 128, 180_000_000, "fp8_block", "bf16", 7168, index_heads=64, index_dim=128,
+    index_topk=2048,
+)  # fmt: skip
+
+
+def test_sparse_decode_sees_topk_tokens_and_indexes_all():
+    gpu = load_system("h200_sxm").gpu
+    one = np.array([1.0])
+    near, far = (decode_light(gpu, SPARSE, False, one, p * one)[0] for p in (2047.0, 200_000.0))
+    dense = replace(SPARSE, index_topk=0, index_heads=0)
+    assert near == pytest.approx(
+        decode_light(gpu, dense, False, one, 2047.0 * one)[0] + 2048 * 132 / gpu.memory_bandwidth
+    )
+    index = (200_001 - 2048) * (128 + 4) / gpu.memory_bandwidth
+    assert far - near == pytest.approx(index, rel=1e-6)
+    shared = replace(SPARSE, index_heads=0)  # another layer chose
+    assert decode_light(gpu, shared, False, one, 9e5 * one) == pytest.approx(
+        decode_light(gpu, shared, False, one, 2048.0 * one)
+    )
+
+
+def test_sparse_chunks_sum_to_the_whole_prompt():
+    gpu = load_system("h200_sxm").gpu
+    one = np.array([1.0])
+    heavy = replace(SPARSE, heads=128)  # bound by arithmetic, so that chunks add up
+    whole = sparse_light(gpu, heavy, one, 32768 * one, 0 * one)[0]
+    parts = [sparse_light(gpu, heavy, one, 8192 * one, p * one)[0] for p in range(0, 32768, 8192)]
+    assert sum(parts) == pytest.approx(whole, rel=1e-6)
+
+
+@pytest.mark.parametrize(("system", "backend"), PLACES)
+def test_embedded_sparse_blocks_are_whole_and_never_fall(embedded, system, backend):
+    tables = embedded(system, backend)
+    kernel = mla_kernel(tables, "decode", SPARSE)
+    assert kernel.whole
+    batch, past = np.meshgrid(2.0 ** np.arange(0, 10), 2.0 ** np.arange(5, 17), indexing="ij")
+    time = mla_decode_seconds(tables, SPARSE, batch.ravel(), past.ravel()).reshape(batch.shape)
+    assert np.isfinite(time).all()
+    assert (np.diff(time, axis=1) >= -1e-12).all()
+    one = np.ones(4)
+    by_past = mla_prefill_seconds(tables, SPARSE, one, 2048 * one, [0, 1024, 8192, 65536])
+    assert (np.diff(by_past) > 0).all()
+    shared = replace(SPARSE, index_heads=0, hidden=6144)
+    assert mla_origin(tables, "decode", shared, one, 2048 * one)[0] in set(Origin)

@@ -16,6 +16,8 @@ LAYOUTS = [
     ("h200_sxm", "sglang", "DeepSeek-R1", "fp8", "tp8"),
     ("gb200", "trtllm", "DeepSeek-R1", "fp4", "tp1pp1dp8ep8"),
     ("gb200", "vllm", "DeepSeek-R1", "fp4", "tp4"),
+    ("b200_sxm", "sglang", "Qwen3.5-397B-A17B", "fp8", "tp4"),
+    ("h200_sxm", "vllm", "Qwen3.5-397B-A17B", "fp8", "tp8"),
 ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from aiconf.model.families import dense, latent, moe
+from aiconf.model.families import dense, hybrid, latent, moe, pattern
 from aiconf.model.families.config import Config
 from aiconf.model.spec import LayerGroup
 
@@ -20,16 +20,32 @@ class Family:
 
 FAMILIES: dict[str, Family] = {
     "LlamaForCausalLM": Family(dense.llama),
+    "GraniteForCausalLM": Family(dense.llama),
+    "Phi3ForCausalLM": Family(dense.phi3),
     "MistralForCausalLM": Family(dense.mistral),
+    "Mistral3ForConditionalGeneration": Family(dense.mistral, section="text_config"),
+    "MiMoForCausalLM": Family(dense.qwen2),
     "Qwen2ForCausalLM": Family(dense.qwen2),
     "Qwen3ForCausalLM": Family(dense.qwen3),
+    "Qwen3VLForConditionalGeneration": Family(dense.qwen3, section="text_config"),
+    "Qwen3VLMoeForConditionalGeneration": Family(moe.qwen3_moe, section="text_config"),
     "Qwen3MoeForCausalLM": Family(moe.qwen3_moe),
+    "Qwen3NextForCausalLM": Family(hybrid.qwen3_next),
+    "Qwen3_5ForConditionalGeneration": Family(hybrid.qwen3_next, section="text_config"),
+    "Qwen3_5MoeForConditionalGeneration": Family(hybrid.qwen3_next, section="text_config"),
+    "Llama4ForConditionalGeneration": Family(pattern.llama4, section="text_config"),
+    "Gemma3ForCausalLM": Family(pattern.gemma3),
+    "Gemma3ForConditionalGeneration": Family(pattern.gemma3, section="text_config"),
+    "MiMoV2FlashForCausalLM": Family(pattern.mimo_v2),
+    "Step3p7FlashForCausalLM": Family(pattern.step3),
     "MixtralForCausalLM": Family(moe.mixtral),
     "GptOssForCausalLM": Family(moe.gpt_oss),
     "MiniMaxM2ForCausalLM": Family(moe.minimax_m2),
     "Glm4MoeForCausalLM": Family(moe.glm4_moe),
     "DeepseekV2ForCausalLM": Family(latent.deepseek),
     "DeepseekV3ForCausalLM": Family(latent.deepseek),
+    "DeepseekV32ForCausalLM": Family(latent.deepseek),
+    "GlmMoeDsaForCausalLM": Family(latent.deepseek),
     "KimiK25ForConditionalGeneration": Family(latent.deepseek, section="text_config"),
 }
 

@@ -1,4 +1,4 @@
-"""Llama, Mistral, Qwen2 and Qwen3: grouped attention, one gated feed-forward per layer."""
+"""Llama, Mistral, Phi, Qwen2 and Qwen3: grouped attention, one gated feed-forward per layer."""
 
 from __future__ import annotations
 
@@ -18,6 +18,13 @@ def mistral(config: Config) -> tuple[LayerGroup, ...]:
     """Read MistralForCausalLM: the window, where there is one, holds in every layer."""
     window = config.whole("sliding_window", default=0, least=0) or None
     return _uniform(config, replace(_attention(config), window=window))
+
+
+def phi3(config: Config) -> tuple[LayerGroup, ...]:
+    """Read Phi3ForCausalLM (Phi-3, Phi-4); a window as long as the context is none."""
+    window = config.whole("sliding_window", default=0, least=0)
+    seen = window if 0 < window < config.whole("max_position_embeddings") else None
+    return _uniform(config, replace(_attention(config), window=seen))
 
 
 def qwen2(config: Config) -> tuple[LayerGroup, ...]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from aiconf.model.families.config import Config
 from aiconf.model.families.moe import dense_then_experts
 from aiconf.model.spec import Attention, LayerGroup, MoeFfn
 
 
 def deepseek(config: Config) -> tuple[LayerGroup, ...]:
-    """Read DeepseekV2ForCausalLM and DeepseekV3ForCausalLM."""
-    if config.get("index_topk"):
-        raise config.problem("sparse attention (index_topk) is not modelled")
+    """Read DeepseekV2ForCausalLM and DeepseekV3ForCausalLM; with an indexer V3.2 and GLM-5."""
     heads = config.whole("num_attention_heads")
     nope, rope = config.whole("qk_nope_head_dim"), config.whole("qk_rope_head_dim")
     attention = Attention(
@@ -36,4 +36,26 @@ def deepseek(config: Config) -> tuple[LayerGroup, ...]:
     if config.whole("moe_layer_freq", default=1) != 1:
         raise config.problem("moe_layer_freq other than 1 is not modelled")
     dense = config.whole("first_k_dense_replace", default=0, least=0)
-    return dense_then_experts(config, attention, ffn, dense)
+    groups = dense_then_experts(config, attention, ffn, dense)
+    return _indexed(config, attention, groups) if config.get("index_topk") else groups
+
+
+def _indexed(
+    config: Config, attention: Attention, groups: tuple[LayerGroup, ...]
+) -> tuple[LayerGroup, ...]:
+    """Give each layer its indexer; layers that share one (``indexer_types``) have none."""
+    topk = config.whole("index_topk")
+    heads, dim = config.whole("index_n_heads"), config.whole("index_head_dim")
+    layers = config.whole("num_hidden_layers")
+    kinds = config.get("indexer_types") or ["full"] * layers
+    if len(kinds) != layers or set(kinds) - {"full", "shared"}:
+        raise config.problem(f"indexer_types must be 'full' or 'shared' in each of {layers} layers")
+    shared = replace(attention, index_topk=topk)
+    full = replace(shared, index_heads=heads, index_dim=dim)
+    found, start = [], 0
+    for group in groups:
+        own = kinds[start : start + group.count].count("full")
+        start += group.count
+        found.append(LayerGroup(own, full, group.ffn))
+        found.append(LayerGroup(group.count - own, shared, group.ffn))
+    return tuple(group for group in found if group.count)

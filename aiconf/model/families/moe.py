@@ -11,7 +11,7 @@ from aiconf.model.spec import Attention, DenseFfn, LayerGroup, MoeFfn
 def qwen3_moe(config: Config) -> tuple[LayerGroup, ...]:
     """Read Qwen3MoeForCausalLM; some layers may be dense (``mlp_only_layers``)."""
     bias = config.flag("attention_bias")
-    attention = replace(_attention(config, qk_norm=True), bias=bias, output_bias=bias)
+    attention = replace(grouped_attention(config, qk_norm=True), bias=bias, output_bias=bias)
     experts, topk = config.experts("num_experts")
     ffn = MoeFfn(experts, topk, config.whole("moe_intermediate_size"))
     layers = config.whole("num_hidden_layers")
@@ -25,7 +25,7 @@ def mixtral(config: Config) -> tuple[LayerGroup, ...]:
     """Read MixtralForCausalLM."""
     experts, topk = config.experts("num_local_experts")
     window = config.whole("sliding_window", default=0, least=0) or None
-    attention = replace(_attention(config), window=window)
+    attention = replace(grouped_attention(config), window=window)
     ffn = MoeFfn(experts, topk, config.whole("intermediate_size"))
     return (LayerGroup(config.whole("num_hidden_layers"), attention, ffn),)
 
@@ -41,7 +41,7 @@ def minimax_m2(config: Config) -> tuple[LayerGroup, ...]:
         router_bias=config.flag("use_routing_bias"),
     )
     normed = config.flag("use_qk_norm")
-    attention = replace(_attention(config, qk_norm=normed), qk_norm_joint=normed)
+    attention = replace(grouped_attention(config, qk_norm=normed), qk_norm_joint=normed)
     return (LayerGroup(config.whole("num_hidden_layers"), attention, ffn),)
 
 
@@ -56,9 +56,8 @@ def glm4_moe(config: Config) -> tuple[LayerGroup, ...]:
         shared_intermediate=width * config.whole("n_shared_experts", default=0, least=0),
         router_bias=True,
     )
-    attention = replace(
-        _attention(config, qk_norm=config.flag("use_qk_norm")), bias=config.flag("attention_bias")
-    )
+    attention = grouped_attention(config, qk_norm=config.flag("use_qk_norm"))
+    attention = replace(attention, bias=config.flag("attention_bias"))
     dense = config.whole("first_k_dense_replace", default=0, least=0)
     return dense_then_experts(config, attention, ffn, dense)
 
@@ -68,7 +67,7 @@ def gpt_oss(config: Config) -> tuple[LayerGroup, ...]:
     experts, topk = config.experts("num_local_experts", "num_experts")
     ffn = MoeFfn(experts, topk, config.whole("intermediate_size"), bias=True)
     bias = config.flag("attention_bias", default=True)
-    full = replace(_attention(config), bias=bias, output_bias=bias, sinks=True)
+    full = replace(grouped_attention(config), bias=bias, output_bias=bias, sinks=True)
     layers = config.whole("num_hidden_layers")
     kinds = config.get("layer_types") or ["sliding_attention", "full_attention"] * (layers // 2)
     if len(kinds) != layers:
@@ -82,7 +81,8 @@ def gpt_oss(config: Config) -> tuple[LayerGroup, ...]:
     return tuple(part for part in parts if part.count)
 
 
-def _attention(config: Config, qk_norm: bool = False) -> Attention:
+def grouped_attention(config: Config, qk_norm: bool = False) -> Attention:
+    """Read heads and head size of grouped attention."""
     heads, kv_heads, size = config.head_counts()
     return Attention("gqa", heads, kv_heads, size, size, qk_norm=qk_norm)
 

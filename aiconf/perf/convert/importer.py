@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiconf.errors import UserError
-from aiconf.perf.convert.recipes import RECIPES, Context
+from aiconf.perf.convert.columns import Context
+from aiconf.perf.convert.recipes import RECIPES
 from aiconf.perf.convert.source import (
     COPIES,
     MULTI_NODE_TABLES,

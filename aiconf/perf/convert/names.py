@@ -44,6 +44,9 @@ MOE_COMMUNICATION_KERNELS = {
 # The model whose MLA block the source measures unless it says otherwise.
 DEFAULT_MLA_MODEL = "deepseek-ai/DeepSeek-V3"
 
+# Hidden size of the models whose sparse block the source measures (config.json of each).
+DSA_HIDDEN = {"DeepseekV32ForCausalLM": 7168, "GlmMoeDsaForCausalLM": 6144}
+
 
 def precision(name: str) -> str:
     """Return our name of a precision of the source."""
