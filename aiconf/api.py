@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from aiconf.engine.engine import Platform
-from aiconf.engine.platform import platform
+from aiconf.engine.platform import platform, prefill_changes
 from aiconf.engine.speculation import Speculation
 from aiconf.engine.traits import backend_names
 from aiconf.errors import UserError, unknown
@@ -313,6 +313,7 @@ def replay(
         max_sequences=max_sequences,
         kv_dtype=kv_dtype,
         speculation=Speculation(drafts, acceptance) if drafts else None,
+        prefill_platform=platform(system, backend, folder, prefill_changes(place.traits)),
     )
     require_kv_dtype(kv_dtype)
     sla = Sla(_target("ttft", ttft), _target("tpot", tpot))

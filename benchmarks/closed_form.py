@@ -19,6 +19,7 @@ from aiconf.model import load_model
 from aiconf.search.space import layouts
 from aiconf.serving.aggregated import aggregated
 from aiconf.simulate.engine import EngineReplay, Limits
+from aiconf.simulate.intake import IntakeCost
 from aiconf.simulate.requests import Load
 from aiconf.simulate.timer import IterationTimer
 from aiconf.workload import Workload
@@ -67,7 +68,7 @@ def compare(
     )
     limits = Limits(
         budget, 1024, 1e12, place.traits.scheduler.policy == "mixed",
-        delay=place.traits.host.seconds_per_request,
+        intake=IntakeCost(place.traits.host.seconds_per_request),
     )  # fmt: skip
     timer = IterationTimer(step, budget + 1024, 1024, int((isl + osl) * 1.2) + 1)
     replay = EngineReplay(timer, limits, layout.dp).run(load)

@@ -25,7 +25,7 @@ _REFUSED = {
     "--target-request-rate": "give --total-gpus and compare requests/s",
     "--target-concurrency": "give --total-gpus and compare the requests in flight",
     "--inclusive-tpot": "TPOT here never includes the first token",
-    "--nextn": "speculative decoding is not modelled",
+    "--nextn": "the search has no speculative decoding: `aiconf simulate --drafts N` has",
     "--image-height": "images are not modelled",
     "--image-width": "images are not modelled",
     "--attention-backend": "the engine's own choice of kernel is modelled",

@@ -16,7 +16,7 @@ def changed(traits: Traits, changes: Changes) -> Traits:
     """Return ``traits`` with some of its facts replaced.
 
     A fact is named as in ``backends/*.yaml`` (``graphs.prefill``, ``kernels.moe.mxfp4``). The
-    value of a kernel choice is the order of its kernels, on every GPU.
+    value of a kernel choice is the order of its kernels, on every GPU; () empties a mapping.
 
     Raises
     ------
@@ -36,5 +36,8 @@ def _replaced(owner: Any, path: str, value: Any) -> Any:
     known = [field.name for field in fields(owner)]
     if name not in known:
         raise unknown("engine fact", name, known)
-    inner = _replaced(getattr(owner, name), rest, value) if rest else value
+    present = getattr(owner, name)
+    if not rest and value == () and isinstance(present, Mapping):
+        value = {}
+    inner = _replaced(present, rest, value) if rest else value
     return replace(owner, **{name: inner})  # type: ignore[type-var]

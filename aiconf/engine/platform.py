@@ -8,7 +8,7 @@ from pathlib import Path
 from aiconf.engine.calibration import load_calibration
 from aiconf.engine.changes import Changes, changed
 from aiconf.engine.engine import Platform, tables_of
-from aiconf.engine.traits import load_traits
+from aiconf.engine.traits import Traits, load_traits
 from aiconf.perf.store import PerfDb
 from aiconf.perf.tables import Tables
 from aiconf.system.catalog import load_system
@@ -53,3 +53,8 @@ def platform(
     tables = _tables(place.name, traits.name, perf_db, mine)
     version = _database(perf_db).version(place.name, traits.name) or traits.version
     return Platform(place, changed(changed(traits, fitted), changes), tables, version)
+
+
+def prefill_changes(traits: Traits) -> Changes:
+    """Return the facts that differ in an engine that only prefills: its graphs may not hold."""
+    return (("graphs.prefill", "none"),) if traits.graphs.prefill_needs_plain else ()

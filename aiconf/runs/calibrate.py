@@ -186,7 +186,7 @@ def _measured(
         found.append(
             Spread(
                 metric, mode, _quantiles(mixed, mass), 1, len(mine), system, backend, model,
-            )  # fmt: skip
+            )
         )
     return found
 

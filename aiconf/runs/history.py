@@ -47,8 +47,15 @@ def past_facts(backend: str, version: str, date: str) -> Changes:
 def facts_of(given: Mapping[str, Any]) -> Changes:
     """Facts of a YAML file, hashable."""
     return tuple(
-        (name, tuple(value) if isinstance(value, list) else value) for name, value in given.items()
+        (name, _hashable(value)) for name, value in given.items()
     )
+
+
+def _hashable(value: Any) -> Any:
+    """Lists as tuples; a mapping can only be emptied, which an empty tuple stands for."""
+    if isinstance(value, list):
+        return tuple(value)
+    return () if value == {} else value
 
 
 def kv_dtype(backend: str, version: str, date: str) -> str | None:

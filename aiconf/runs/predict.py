@@ -9,6 +9,7 @@ import numpy as np
 
 from aiconf.engine.batch import Batch
 from aiconf.engine.engine import Platform
+from aiconf.engine.platform import platform, prefill_changes
 from aiconf.engine.step import StepModel
 from aiconf.parallel import Parallel
 from aiconf.runs.measured import Deployment, Traffic
@@ -77,14 +78,11 @@ def predict(deployment: Deployment, traffic: Traffic) -> Prediction:
 
 def _without_prompt_graphs(deployment: Deployment) -> Deployment:
     """The deployment with the facts of an engine that only prefills."""
-    if not _platform(deployment).traits.graphs.prefill_needs_plain:
-        return deployment
-    return replace(deployment, changes=(*deployment.changes, ("graphs.prefill", "none")))
+    own = prefill_changes(_platform(deployment).traits)
+    return replace(deployment, changes=(*deployment.changes, *own)) if own else deployment
 
 
 def _platform(deployment: Deployment) -> Platform:
-    from aiconf.engine.platform import platform
-
     return platform(deployment.system, deployment.backend, None, deployment.changes)
 
 

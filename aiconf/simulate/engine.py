@@ -12,7 +12,6 @@ its iterations at once: k iterations take k times the middle one.
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
@@ -22,6 +21,7 @@ from aiconf.engine.speculation import Speculation
 from aiconf.errors import UserError
 from aiconf.simulate.balance import Balance
 from aiconf.simulate.intake import NO_INTAKE, Intake, IntakeCost
+from aiconf.simulate.rank import Rank
 from aiconf.simulate.requests import Load, Replay
 from aiconf.simulate.spans import Row, Spans
 from aiconf.simulate.timer import IterationTimer
@@ -51,27 +51,6 @@ class Limits:
     balance_more: int = 0
 
 
-class _Rank:
-    """Queues and running batch of one attention rank."""
-
-    __slots__ = ("booked", "ends", "gain", "kv", "order", "prefill", "running", "waiting")
-
-    def __init__(self) -> None:
-        self.waiting: deque[int] = deque()
-        self.gain = 0.0  # tokens that the decoding sequences gain per iteration, on average
-        self.prefill: list[int] = []  # admitted, prompt not finished; in order
-        self.running = 0  # decoding sequences
-        self.kv = 0.0  # tokens in the cache of decoding and prefilling sequences
-        self.booked = 0.0  # tokens that admitted requests were promised and do not hold yet
-        self.ends: list[tuple[int, int, int]] = []  # (decode step of the end, order, request)
-        self.order = 0
-
-    @property
-    def has_prompts(self) -> bool:
-        """Whether a prompt waits or is under way."""
-        return bool(self.waiting or self.prefill)
-
-
 class EngineReplay:
     """One idle worker: ``run`` replays one load and returns what each request saw.
 
@@ -92,7 +71,7 @@ class EngineReplay:
         self._verified = speculation.verified if speculation else 1
         # Drafts that are not kept take room in the cache until they are found out.
         self._lost = limits.lost + self._verified - 1
-        self._ranks = [_Rank() for _ in range(ranks)]
+        self._ranks = [Rank() for _ in range(ranks)]
         self._prompt: list[int] = []
         self._left: list[int] = []  # output tokens still to come
         self._need: list[int] = []  # decode iterations that those after the first take
@@ -109,6 +88,7 @@ class EngineReplay:
         self._next = 0  # next request to be sent in a closed loop
         self._now = 0.0
         self._step = self._finished = self._iterations = self._preempted = 0
+        self._kept = 0  # preempted before this iteration
         self._peak = self._prompt_seconds = self._decode_seconds = 0.0
 
     def run(self, load: Load) -> Replay:
@@ -188,7 +168,7 @@ class EngineReplay:
             least = min(ranks, key=lambda r: r.running + len(r.waiting) + len(r.prefill))
             least.waiting.append(request)
 
-    def _fits(self, rank: _Rank, request: int) -> bool:
+    def _fits(self, rank: Rank, request: int) -> bool:
         limits = self._limits
         if rank.running + len(rank.prefill) >= limits.max_sequences:
             return False
@@ -202,14 +182,18 @@ class EngineReplay:
     def _prompt_work(self) -> bool:
         """Run one iteration with prompt tokens, if any rank has some; tell whether it did."""
         timer, limits, verified = self._timer, self._limits, self._verified
+        self._kept = self._preempted
         if len(self._ranks) > 1 and self._balance.holds(self._ranks):
             return False
         busiest, everywhere, attention, sampled = 0, 0, 0.0, 0
         decode, context = 0, 0.0
-        finished: list[tuple[_Rank, int]] = []
+        finished: list[tuple[Rank, int]] = []
         worked = False
         for rank in self._ranks:
-            chunks = self._chunks(rank)
+            before = self._preempted
+            if limits.mixed and rank.running:
+                self._make_room(rank)
+            chunks = self._chunks(rank, admit=self._preempted == before)
             beside = rank.running if limits.mixed else 0
             tokens = beside * verified
             own = 0.0
@@ -264,7 +248,7 @@ class EngineReplay:
             self._now, iterations, seconds, prompt, decoding, running, *fresh, waiting, kv, 0,
         ))  # fmt: skip
 
-    def _chunks(self, rank: _Rank) -> list[tuple[int, int]]:
+    def _chunks(self, rank: Rank, admit: bool) -> list[tuple[int, int]]:
         """Prompt chunks of the next iteration: those under way first, then admitted ones."""
         limits = self._limits
         budget = limits.token_budget - (rank.running * self._verified if limits.mixed else 0)
@@ -275,7 +259,7 @@ class EngineReplay:
                 chunks.append((request, chunk))
                 budget -= chunk
         waiting = rank.waiting
-        while waiting and budget > 0 and self._fits(rank, waiting[0]):
+        while admit and waiting and budget > 0 and self._fits(rank, waiting[0]):
             left = self._prompt[waiting[0]]
             if left > budget and not limits.chunked and chunks:
                 break
@@ -289,7 +273,7 @@ class EngineReplay:
             budget -= chunk
         return chunks
 
-    def _first_token(self, rank: _Rank, request: int) -> None:
+    def _first_token(self, rank: Rank, request: int) -> None:
         rank.prefill.remove(request)
         if self._first[request] < 0:
             self._first[request] = self._now
@@ -305,7 +289,7 @@ class EngineReplay:
         rank.gain += self._left[request] / self._need[request]
         heappush(rank.ends, (self._step + self._need[request], rank.order, request))
 
-    def _end(self, rank: _Rank, request: int, held: float) -> None:
+    def _end(self, rank: Rank, request: int, held: float) -> None:
         rank.kv -= held
         self._last[request] = self._now
         self._finished += 1
@@ -324,7 +308,7 @@ class EngineReplay:
                 self._leave(rank, request)
                 self._end(rank, request, float(self._prompt[request] + self._left[request]))
 
-    def _leave(self, rank: _Rank, request: int) -> None:
+    def _leave(self, rank: Rank, request: int) -> None:
         """A sequence decodes no longer."""
         rank.running -= 1
         rank.gain -= self._left[request] / self._need[request]
@@ -355,20 +339,43 @@ class EngineReplay:
 
     def _steps_to_event(self) -> int:
         """Iterations until the first end, or until a cache is full (then one leaves it)."""
-        limits, before = self._limits, self._preempted
         steps = 1 << 60
         for rank in self._ranks:
             if not rank.running:
                 continue
-            room = limits.kv_tokens - rank.kv - (rank.running + len(rank.prefill)) * self._lost
-            while room < rank.gain and rank.running > 1:
-                self._preempt(rank)
-                room = limits.kv_tokens - rank.kv - rank.running * self._lost
+            room = self._make_room(rank)
             steps = min(steps, rank.ends[0][0] - self._step, max(int(room / rank.gain), 1))
         # What has left may fit again after the next iteration.
-        return max(steps, 1) if self._preempted == before else 1
+        return max(steps, 1) if self._preempted == self._kept else 1
 
-    def _preempt(self, rank: _Rank) -> None:
+    def _make_room(self, rank: Rank) -> float:
+        """Tokens of cache that decoding may take: where an iteration's do not fit, some leave.
+
+        The last admitted go first: prompts under way, then decoding sequences but one.
+        """
+        while True:
+            coming = sum(self._prompt[one] - self._done[one] for one in rank.prefill)
+            sequences = rank.running + len(rank.prefill)
+            room = self._limits.kv_tokens - rank.kv - coming - sequences * self._lost
+            if room >= rank.gain:
+                return room
+            if rank.prefill and rank.running:
+                self._postpone(rank)
+            elif rank.running > 1:
+                self._preempt(rank)
+            else:
+                return room
+
+    def _postpone(self, rank: Rank) -> None:
+        """The prompt admitted last gives up its cache and waits again."""
+        request = rank.prefill.pop()
+        rank.kv -= self._done[request]
+        rank.booked -= self._promise(request) - self._done[request]
+        self._done[request] = 0
+        rank.waiting.appendleft(request)
+        self._preempted += 1
+
+    def _preempt(self, rank: Rank) -> None:
         """The request admitted last gives up its cache and is computed again later."""
         place = max(range(len(rank.ends)), key=lambda i: rank.ends[i][1])
         end, _, request = rank.ends.pop(place)

@@ -22,6 +22,7 @@ from aiconf.workload import require_whole
 class Deployed:
     """What is deployed. layout: of the workers, or of the decode workers beside
     ``prefill_layout``. token_budget, max_sequences: None: the engine's defaults.
+    prefill_platform: of the prefill workers, where the engine's facts differ there.
     """
 
     spec: ModelSpec
@@ -34,6 +35,7 @@ class Deployed:
     max_sequences: int | None = None
     kv_dtype: str | None = None
     speculation: Speculation | None = None
+    prefill_platform: Platform | None = None
 
     def __post_init__(self) -> None:
         require_whole("workers", self.workers, 1)
@@ -70,7 +72,7 @@ def run(deployed: Deployed, demand: Demand, seed: int = 0) -> Scenario:
             f"the longest request of {longest:,} tokens exceeds the {deployed.spec.max_context:,} "
             f"of {deployed.spec.name}"
         )
-    after = _engine(deployed, deployed.layout, load)
+    after = _engine(deployed, deployed.platform, deployed.layout, load)
     worker = after.step.parallel
     verified = deployed.speculation.verified if deployed.speculation else 1
     if deployed.prefill_layout is None:
@@ -83,7 +85,8 @@ def run(deployed: Deployed, demand: Demand, seed: int = 0) -> Scenario:
         return Scenario(
             replay, worker, None, deployed.workers * worker.gpus, {"worker": split}
         )
-    before = _engine(deployed, deployed.prefill_layout, load)
+    place = deployed.prefill_platform or deployed.platform
+    before = _engine(deployed, place, deployed.prefill_layout, load)
     first = before.step.parallel
     replay = disaggregated(
         before, deployed.prefill_workers, after, deployed.workers, load, seed=seed
@@ -102,8 +105,8 @@ def run(deployed: Deployed, demand: Demand, seed: int = 0) -> Scenario:
     return Scenario(replay, worker, first, gpus, sides)
 
 
-def _engine(deployed: Deployed, text: str, load: Load) -> Engine:
-    parallel, place = Parallel.parse(text), deployed.platform
+def _engine(deployed: Deployed, place: Platform, text: str, load: Load) -> Engine:
+    parallel = Parallel.parse(text)
     problem = layout_problem(deployed.spec, parallel) or place.traits.allows(
         parallel, moe=deployed.spec.is_moe
     )

@@ -34,7 +34,7 @@ CASES = [
     ({"--objective": "fun"}, "'fun' is not one of throughput, latency, cost"),
     ({"--top": "0"}, "top must be a whole number of at least 1, not 0"),
     ({"--totl-gpus": "8"}, "no such option --totl-gpus: did you mean --total-gpus"),
-    ({"--nextn": "2"}, "--nextn is not supported: speculative decoding is not modelled"),
+    ({"--nextn": "2"}, "--nextn is not supported: the search has no speculative decoding"),
     ({"--perf-db": "missing-folder"}, "there is no perf_db folder missing-folder"),
     ({"--model": "missing/folder/config.json"}, "no folder or config.json at"),
     ({"--model": "DEEPSEEK_R1", "--total-gpus": "4"}, "it needs at least 8 GPUs"),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from aiconf.engine.speculation import Speculation
 from aiconf.simulate.arrivals import arrivals
 from aiconf.simulate.engine import EngineReplay, Limits
+from aiconf.simulate.intake import IntakeCost
 from aiconf.simulate.requests import Load
 from aiconf.simulate.results import Spread, causes, summarize, timeline
 from aiconf.simulate.spans import between_tokens, weighted_percentiles
@@ -39,7 +40,7 @@ def runs(draw):
         "kv_tokens": draw(st.sampled_from([1400.0, 4000.0, 1e6])),
         "mixed": draw(st.booleans()),
         "reserve": draw(st.sampled_from([0.0, 0.5, 1.0])),
-        "delay": draw(st.sampled_from([0.0, 0.02])),
+        "intake": IntakeCost(draw(st.sampled_from([0.0, 0.02])), 1e-3, 1e-6),
     }
     # Verified tokens of all running sequences have to fit into an iteration.
     kind = draw(st.sampled_from([None, Speculation(1, 0.7), Speculation(3, 0.9)]))
