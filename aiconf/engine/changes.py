@@ -11,12 +11,27 @@ from aiconf.errors import unknown
 
 Changes = tuple[tuple[str, Any], ...]  # (fact as in sources, such as graphs.prefill; its value)
 
+_MAPPING = "mapping"  # marks the pairs of a frozen mapping
+
+
+def frozen(value: Any) -> Any:
+    """Make a value of a YAML file hashable: lists as tuples, mappings as marked pairs."""
+    if isinstance(value, Mapping):
+        return (_MAPPING, *((name, frozen(inner)) for name, inner in value.items()))
+    return tuple(frozen(inner) for inner in value) if isinstance(value, list) else value
+
+
+def _thawed(value: Any) -> Any:
+    if isinstance(value, tuple) and value[:1] == (_MAPPING,):
+        return {name: _thawed(inner) for name, inner in value[1:]}
+    return value
+
 
 def changed(traits: Traits, changes: Changes) -> Traits:
     """Return ``traits`` with some of its facts replaced.
 
-    A fact is named as in ``backends/*.yaml`` (``graphs.prefill``, ``kernels.moe.mxfp4``). The
-    value of a kernel choice is the order of its kernels, on every GPU; () empties a mapping.
+    A fact is named as in ``backends/*.yaml`` (``graphs.prefill``, ``kernels.moe.mxfp4``), its
+    value ``frozen``. The value of a kernel choice is the order of its kernels, on every GPU.
 
     Raises
     ------
@@ -24,7 +39,7 @@ def changed(traits: Traits, changes: Changes) -> Traits:
         For a fact that traits do not have.
     """
     for path, value in changes:
-        traits = _replaced(traits, path, value)
+        traits = _replaced(traits, path, _thawed(value))
     return traits
 
 
@@ -36,8 +51,5 @@ def _replaced(owner: Any, path: str, value: Any) -> Any:
     known = [field.name for field in fields(owner)]
     if name not in known:
         raise unknown("engine fact", name, known)
-    present = getattr(owner, name)
-    if not rest and value == () and isinstance(present, Mapping):
-        value = {}
-    inner = _replaced(present, rest, value) if rest else value
+    inner = _replaced(getattr(owner, name), rest, value) if rest else value
     return replace(owner, **{name: inner})  # type: ignore[type-var]

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
-from aiconf.engine.changes import Changes
+from aiconf.engine.changes import Changes, frozen
 from aiconf.resources import read_yaml
 
 
@@ -47,15 +47,8 @@ def past_facts(backend: str, version: str, date: str) -> Changes:
 def facts_of(given: Mapping[str, Any]) -> Changes:
     """Facts of a YAML file, hashable."""
     return tuple(
-        (name, _hashable(value)) for name, value in given.items()
+        (name, frozen(value)) for name, value in given.items()
     )
-
-
-def _hashable(value: Any) -> Any:
-    """Lists as tuples; a mapping can only be emptied, which an empty tuple stands for."""
-    if isinstance(value, list):
-        return tuple(value)
-    return () if value == {} else value
 
 
 def kv_dtype(backend: str, version: str, date: str) -> str | None:
