@@ -209,7 +209,7 @@ class StepModel:
         assert isinstance(operator, Moe)
         shape = Experts(
             operator.hidden, operator.inter, operator.topk, operator.experts,
-            operator.tp, operator.ep,
+            operator.tp, operator.ep, operator.gated,
         )  # fmt: skip
         dtype = self._moe_dtype(operator.dtype)
         return "moe", moe_seconds(

@@ -40,7 +40,7 @@ class AttentionFile(Strict):
 class LinearFile(Strict):
     """`aiconf.model.spec.LinearAttention`."""
 
-    kind: str = Field(pattern="^gdn$")
+    kind: str = Field(pattern="^(gdn|mamba2)$")
     key_heads: PositiveInt
     value_heads: PositiveInt
     key_dim: PositiveInt
@@ -58,6 +58,8 @@ class FfnFile(Strict):
     bias: bool = False
     router_bias: bool = False
     shared_gate: bool = False
+    gated: bool = True
+    latent: int = 0
 
 
 class GroupFile(Strict):
@@ -65,7 +67,7 @@ class GroupFile(Strict):
 
     count: PositiveInt
     attention: AttentionFile | LinearFile
-    ffn: FfnFile
+    ffn: FfnFile | None = None
     norms: PositiveInt = 2
 
 
@@ -78,6 +80,7 @@ class QuantizationFile(Strict):
     lm_head: Precision = "bf16"
     kv: str = Field(default="bf16", pattern="^(bf16|fp8)$")
     output: Precision | None = None
+    linear: Precision | None = None
     group: PositiveInt = 128
 
 

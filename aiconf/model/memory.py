@@ -142,8 +142,9 @@ def _layer(spec: ModelSpec, group: LayerGroup, parallel: Parallel) -> Iterator[W
         yield from attention(spec.hidden, group.attention, spec.quantization, parallel.tp)
     if isinstance(group.ffn, DenseFfn):
         width = ceil_div(group.ffn.intermediate, parallel.tp)
-        yield _dense(3 * spec.hidden * width, spec.quantization.dense)
-    else:
+        products = 3 if group.ffn.gated else 2
+        yield _dense(products * spec.hidden * width, spec.quantization.dense)
+    elif group.ffn is not None:
         yield from _experts(spec, group.ffn, parallel)
 
 
@@ -160,11 +161,19 @@ def _gqa(hidden: int, attention: Attention, kinds: Quantization, tp: int) -> Ite
 def _linear(
     hidden: int, attention: LinearAttention, kinds: Quantization, tp: int
 ) -> Iterator[Weights]:
-    """Projections, gates (always bf16), convolution, decay and time step, norm of a head."""
+    """Projections, gates (always bf16), convolution, decay and time step, norm of a head.
+
+    Mamba2: the time step is projected with the rest, the convolution has a bias, the norm a
+    weight per channel, and each head a weight of its input (D).
+    """
     values = attention.value_heads // tp
     width, mixed = values * attention.value_dim, mixed_width(attention, tp)
-    yield _dense(hidden * (mixed + width), kinds.attention)
-    yield _dense(hidden * width, kinds.attention_output)
+    yield _dense(hidden * width, kinds.linear_output)
+    if attention.kind == "mamba2":
+        yield _dense(hidden * (mixed + width + values), kinds.linear_input)
+        yield _dense((attention.taps + 1) * mixed + 3 * values + width, "bf16")
+        return
+    yield _dense(hidden * (mixed + width), kinds.linear_input)
     small = 2 * values * hidden + attention.taps * mixed + 2 * values + attention.value_dim
     yield _dense(small, "bf16")
 
@@ -200,15 +209,17 @@ def _experts(spec: ModelSpec, ffn: MoeFfn, parallel: Parallel) -> Iterator[Weigh
     kinds, hidden = spec.quantization, spec.hidden
     width = expert_width(ffn.intermediate, kinds.experts, kinds.group, parallel.moe_tp)
     held = ceil_div(ffn.experts, parallel.ep)
-    one = 3 * hidden * width
+    products = 3 if ffn.gated else 2
+    one = products * (ffn.latent or hidden) * width
     yield Weights(held * one, kinds.experts, ffn.topk * one)
     if ffn.bias:
         biases = 2 * width + hidden
         yield Weights(held * biases, "bf16", ffn.topk * biases)
     if ffn.shared_intermediate:
         shared = ceil_div(ffn.shared_intermediate, parallel.tp)
-        yield _dense(3 * hidden * shared, kinds.dense)
+        yield _dense(products * hidden * shared, kinds.dense)
         yield _dense(hidden * ffn.shared_gate, "bf16")
+    yield _dense(2 * hidden * ffn.latent, "bf16")
     rows = hidden + (1 if ffn.bias or ffn.router_bias else 0)
     yield _dense(ffn.experts * rows, "bf16")  # the router is whole on every rank
 

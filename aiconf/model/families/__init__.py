@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from aiconf.model.families import dense, hybrid, latent, moe, pattern
+from aiconf.model.families import dense, hybrid, latent, moe, nemotron, pattern
 from aiconf.model.families.config import Config
 from aiconf.model.spec import LayerGroup
 
@@ -38,6 +38,7 @@ FAMILIES: dict[str, Family] = {
     "Gemma3ForConditionalGeneration": Family(pattern.gemma3, section="text_config"),
     "MiMoV2FlashForCausalLM": Family(pattern.mimo_v2),
     "Step3p7FlashForCausalLM": Family(pattern.step3),
+    "NemotronHForCausalLM": Family(nemotron.nemotron_h),
     "MixtralForCausalLM": Family(moe.mixtral),
     "GptOssForCausalLM": Family(moe.gpt_oss),
     "MiniMaxM2ForCausalLM": Family(moe.minimax_m2),
