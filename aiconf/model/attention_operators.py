@@ -41,9 +41,8 @@ def _gqa(spec: ModelSpec, attention: Attention, tp: int, count: int) -> Iterator
     wide = attention.v_head_dim
     query = heads * (2 if attention.output_gate else 1) * dim
     yield from quantize(spec.hidden, dtypes.attention, count, "norm")
-    yield Gemm(
-        query + kv_heads * (dim + wide), spec.hidden, dtypes.attention, count, "all", "attention"
-    )
+    projected = query + kv_heads * (dim + (0 if attention.joint_kv else wide))
+    yield Gemm(projected, spec.hidden, dtypes.attention, count, "all", "attention")
     rotated = 2 * (heads + kv_heads) * dim * BF16  # read and written
     if attention.qk_norm:
         yield Elementwise(rotated, 2, count, "qk_norm")  # one kernel each for q and k

@@ -65,7 +65,7 @@ def build(
         vocab=text.whole("vocab_size"),
         layers=layers,
         max_context=text.whole("max_position_embeddings"),
-        quantization=read_quantization(stated, beside, layers),
+        quantization=read_quantization(stated, beside, layers, family.experts),
         tied_embeddings=text.flag("tie_word_embeddings"),
         mtp_layers=text.whole(
             "num_nextn_predict_layers", "mtp_num_hidden_layers", default=0, least=0

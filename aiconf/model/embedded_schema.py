@@ -27,6 +27,7 @@ class AttentionFile(Strict):
     output_bias: bool = False
     qk_norm: bool = False
     output_gate: bool = False
+    joint_kv: bool = False
     sinks: bool = False
     q_lora_rank: int = 0
     kv_lora_rank: int = 0

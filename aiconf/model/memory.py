@@ -151,7 +151,9 @@ def _layer(spec: ModelSpec, group: LayerGroup, parallel: Parallel) -> Iterator[W
 def _gqa(hidden: int, attention: Attention, kinds: Quantization, tp: int) -> Iterator[Weights]:
     heads, kv_heads = rank_heads(attention, tp), rank_kv_heads(attention, tp)
     query = heads * attention.head_dim * (2 if attention.output_gate else 1)
-    width = query + kv_heads * (attention.head_dim + attention.v_head_dim)
+    width = query + kv_heads * (
+        attention.head_dim + (0 if attention.joint_kv else attention.v_head_dim)
+    )
     yield _dense(hidden * width, kinds.attention)
     yield _dense(hidden * heads * attention.v_head_dim, kinds.attention_output)
     small = width * attention.bias + hidden * attention.output_bias + heads * attention.sinks

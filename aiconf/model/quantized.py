@@ -68,7 +68,10 @@ class _Scheme:
 
 
 def read_quantization(
-    config: Config, beside: Mapping[str, Any] | None, layers: tuple[LayerGroup, ...]
+    config: Config,
+    beside: Mapping[str, Any] | None,
+    layers: tuple[LayerGroup, ...],
+    place: str = "mlp.experts",
 ) -> Quantization:
     """Read the quantisation of a checkpoint.
 
@@ -80,6 +83,8 @@ def read_quantization(
         The parsed hf_quant_config.json of ModelOpt, where there is one; it comes first.
     layers
         The layers, to know which of them to ask about.
+    place
+        Where a layer holds its routed experts.
 
     Raises
     ------
@@ -101,7 +106,8 @@ def read_quantization(
     attention, output = ask(middle, _ATTENTION), ask(middle, _OUTPUT)
     has_dense = any(isinstance(group.ffn, DenseFfn) for group in layers)
     plain = ask(middle, _SHARED) if shared else ask(dense, _DENSE) if has_dense else "bf16"
-    experts = ask(middle, _EXPERTS) if sparse else "bf16"
+    routed = [name.replace("mlp.experts", place) for name in _EXPERTS]
+    experts = ask(middle, routed) if sparse else "bf16"
     weight_only = "int4" in (attention, output, plain, experts)
     return Quantization(
         attention=attention,

@@ -33,6 +33,7 @@ class Attention:
     output_bias: bool = False
     qk_norm: bool = False
     output_gate: bool = False
+    joint_kv: bool = False  # one projection serves k and v (Gemma 4's full layers)
     sinks: bool = False  # one learned logit per head (gpt-oss)
     q_lora_rank: int = 0  # 0: queries are projected directly
     kv_lora_rank: int = 0

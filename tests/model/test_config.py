@@ -231,6 +231,27 @@ def test_patterns_of_windows():
     assert read_config({**phi, "sliding_window": 2048}).layers[0].attention.window == 2048
 
 
+def test_wide_full_layers_and_experts_beside_a_dense_block():
+    figures = {**QWEN, "global_head_dim": 512, "num_global_key_value_heads": 4}
+    figures |= {"sliding_window": 1024, "attention_k_eq_v": True, "num_hidden_layers": 6}
+    figures |= {"layer_types": ["sliding_attention"] * 5 + ["full_attention"]}
+    figures |= {"enable_moe_block": True, "num_experts": 128, "top_k_experts": 8}
+    figures |= {"moe_intermediate_size": 704}
+    outer = {"architectures": ["Gemma4ForConditionalGeneration"], "text_config": figures}
+    excluded = ["model.language_model.layers.3.mlp*", "model.language_model.layers.3.self_attn*"]
+    stated = {"quant_method": "modelopt", "quant_algo": "NVFP4", "ignore": excluded}
+    found = read_config({**outer, "quantization_config": stated})
+    windowed, full = found.layers
+    assert (windowed.count, windowed.attention.window, windowed.attention.joint_kv) == (5, 1024, 0)
+    assert (full.attention.head_dim, full.attention.kv_heads) == (512, 4)
+    assert full.attention.joint_kv
+    assert full.ffn == MoeFfn(128, 8, 704, shared_intermediate=25600)
+    kinds = found.quantization
+    assert (kinds.attention, kinds.dense, kinds.experts) == ("bf16", "bf16", "nvfp4")
+    with pytest.raises(UserError, match="per layer"):
+        read_config({**outer, "text_config": {**figures, "hidden_size_per_layer_input": 256}})
+
+
 def test_sparse_attention():
     every = read_config(SPARSE)
     assert [(g.count, g.attention.index_heads) for g in every.layers] == [(3, 64), (58, 64)]

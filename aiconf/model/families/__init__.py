@@ -12,10 +12,15 @@ from aiconf.model.spec import LayerGroup
 
 @dataclass(frozen=True)
 class Family:
-    """Reads the layers of an architecture; ``section`` holds the language model's figures."""
+    """Reads the layers of an architecture.
+
+    section: where config.json holds the language model's figures. experts: where a layer holds
+    its routed experts, as lists of quantised modules name them.
+    """
 
     layers: Callable[[Config], tuple[LayerGroup, ...]]
     section: str | None = None
+    experts: str = "mlp.experts"
 
 
 FAMILIES: dict[str, Family] = {
@@ -36,6 +41,9 @@ FAMILIES: dict[str, Family] = {
     "Llama4ForConditionalGeneration": Family(pattern.llama4, section="text_config"),
     "Gemma3ForCausalLM": Family(pattern.gemma3),
     "Gemma3ForConditionalGeneration": Family(pattern.gemma3, section="text_config"),
+    "Gemma4ForConditionalGeneration": Family(
+        pattern.gemma4, section="text_config", experts="experts"
+    ),
     "MiMoV2FlashForCausalLM": Family(pattern.mimo_v2),
     "Step3p7FlashForCausalLM": Family(pattern.step3),
     "NemotronHForCausalLM": Family(nemotron.nemotron_h),
