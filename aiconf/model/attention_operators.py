@@ -108,6 +108,8 @@ def _mla_projections(
         shapes.append((attention.index_heads, hidden, "bf16", "all"))
     expanded = heads * (attention.qk_nope_head_dim + attention.v_head_dim)
     shapes.append((expanded, attention.kv_lora_rank, dtype, "prefill"))
+    if attention.output_gate:
+        shapes.append((heads * attention.v_head_dim, hidden, dtype, "all"))
     shapes.append((hidden, heads * attention.v_head_dim, dtypes.attention_output, "all"))
     return tuple(
         Gemm(n, k, kind, count, tokens, "attention")  # type: ignore[arg-type]

@@ -41,7 +41,7 @@ class AttentionFile(Strict):
 class LinearFile(Strict):
     """`aiconf.model.spec.LinearAttention`."""
 
-    kind: str = Field(pattern="^(gdn|mamba2)$")
+    kind: str = Field(pattern="^(gdn|kda|mamba2)$")
     key_heads: PositiveInt
     value_heads: PositiveInt
     key_dim: PositiveInt

@@ -26,6 +26,13 @@ def linear_operators(
     if attention.kind == "mamba2":
         # with the time step of each head
         yield Gemm(together + values, spec.hidden, kinds.linear_input, count, "all", "attention")
+    elif attention.kind == "kda":
+        # Rate of forgetting: beta of each head and a low-rank gate of each channel, both whole on
+        # every rank up to the gate's second product.
+        small = attention.value_heads + attention.key_dim
+        yield Gemm(together, spec.hidden, kinds.linear_input, count, "all", "attention")
+        yield Gemm(small, spec.hidden, kinds.linear_input, count, "all", "attention")
+        yield Gemm(width, attention.key_dim, kinds.linear_input, count, "all", "attention")
     else:
         yield Gemm(together, spec.hidden, kinds.linear_input, count, "all", "attention")
         yield Gemm(2 * values, spec.hidden, "bf16", count, "all", "attention")  # decay, beta

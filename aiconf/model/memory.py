@@ -176,6 +176,12 @@ def _linear(
         yield _dense((attention.taps + 1) * mixed + 3 * values + width, "bf16")
         return
     yield _dense(hidden * (mixed + width), kinds.linear_input)
+    if attention.kind == "kda":
+        dim = attention.key_dim
+        gates = hidden * (attention.value_heads + dim) + dim * width
+        yield _dense(gates, kinds.linear_input)
+        yield _dense(attention.taps * mixed + values + width + attention.value_dim, "bf16")
+        return
     small = 2 * values * hidden + attention.taps * mixed + 2 * values + attention.value_dim
     yield _dense(small, "bf16")
 
@@ -193,6 +199,8 @@ def _mla(hidden: int, attention: Attention, kinds: Quantization, tp: int) -> Ite
     yield _dense(query + latent + expanded, kinds.attention)
     yield _dense(hidden * heads * attention.v_head_dim, kinds.attention_output)
     yield _dense(low + rank, "bf16")  # norms of both latents
+    if attention.output_gate:
+        yield _dense(hidden * heads * attention.v_head_dim, kinds.attention)
     if attention.index_heads:
         queries = (low or hidden) * attention.index_heads * attention.index_dim
         yield _dense(queries + hidden * attention.index_dim, kinds.attention)

@@ -89,7 +89,7 @@ class MlaAttention:
 class LinearScan:
     """Convolution and recurrence of linear attention (kind as in `LinearAttention`), one rank."""
 
-    kind: Literal["gdn", "mamba2"]
+    kind: Literal["gdn", "kda", "mamba2"]
     key_heads: int
     value_heads: int
     key_dim: int

@@ -48,14 +48,15 @@ class Attention:
 class LinearAttention:
     """Attention with a state of fixed size per sequence in place of a KV cache.
 
-    ``gdn``: gated delta net (arXiv 2412.06464). ``mamba2`` (arXiv 2405.21060): keys are the groups
+    ``gdn``: gated delta net (arXiv 2412.06464). ``kda``: Kimi delta attention (arXiv 2510.26692),
+    which forgets by channel and not by head. ``mamba2`` (arXiv 2405.21060): keys are the groups
     that share B and C, key_dim the size of the state, values the heads. A short convolution over
     q, k and v keeps the last ``taps`` - 1 inputs; the recurrence keeps a ``key_dim`` x
     ``value_dim`` matrix per value head, in float32 as the checkpoints state it
     (``mamba_ssm_dtype``).
     """
 
-    kind: Literal["gdn", "mamba2"]
+    kind: Literal["gdn", "kda", "mamba2"]
     key_heads: int
     value_heads: int
     key_dim: int

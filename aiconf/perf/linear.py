@@ -1,9 +1,10 @@
 """Linear attention: a short convolution and a recurrence over a state of fixed size.
 
 Two kernels per phase: ``conv`` over the joined q, k and v channels, and ``scan``, the gated delta
-rule (Yang et al., arXiv 2412.06464) or Mamba2 (Dao and Gu, arXiv 2405.21060): chunk by chunk for
-prompts, one step per sequence in decode. Neither depends on how many tokens came before. No table
-holds a scan of Mamba2: it is the speed of light at the efficiency of the gated delta rule.
+rule (Yang et al., arXiv 2412.06464), Kimi delta attention (arXiv 2510.26692) or Mamba2 (Dao and
+Gu, arXiv 2405.21060): chunk by chunk for prompts, one step per sequence in decode. Neither depends
+on how many tokens came before. No table holds a scan of Mamba2: it is the speed of light at the
+efficiency of the gated delta rule.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from aiconf.system.spec import Gpu
 STAGES = ("conv", "scan")
 # Products per token and value head, in elements: of key_dim x value_dim with the state, and of
 # key_dim and value_dim with each token of the chunk (the two papers' chunkwise algorithms).
-_PRODUCTS = {"gdn": (3.0, 3.0, 2.0), "mamba2": (2.0, 1.0, 1.0)}
+_PRODUCTS = {"gdn": (3.0, 3.0, 2.0), "kda": (3.0, 3.0, 2.0), "mamba2": (2.0, 1.0, 1.0)}
 _CHUNK = 64.0  # tokens of a chunk of the prompt kernels (flash-linear-attention, chunk_size 64)
 _SHAPE = ("key_heads", "value_heads", "key_dim", "value_dim")
 

@@ -216,6 +216,24 @@ def test_mamba_blocks_with_and_without_experts_behind():
     assert read_config(same).layers == read_config(NEMOTRON).layers
 
 
+def test_kimi_delta_attention():
+    text = {**without(DEEPSEEK, "num_experts_per_tok"), "num_hidden_layers": 8}
+    text |= {"first_k_dense_replace": 1, "num_experts": 896, "num_experts_per_token": 16}
+    text |= {"routed_expert_hidden_size": 3584, "num_shared_experts": 2}
+    linear = {"num_heads": 96, "head_dim": 128, "short_conv_kernel_size": 4}
+    linear |= {"full_attn_layers": [4, 8], "use_full_rank_gate": True}
+    text |= {"linear_attn_config": linear, "mla_use_output_gate": True}
+    outer = {"architectures": ["KimiK3ForConditionalGeneration"]}
+    first, rest, full = read_config({**outer, "text_config": text}).layers
+    assert (first.count, rest.count, full.count) == (1, 5, 2)
+    assert first.attention == rest.attention == LinearAttention("kda", 96, 96, 128, 128, 4)
+    assert (full.attention.kind, full.attention.output_gate) == ("mla", True)
+    assert rest.ffn == MoeFfn(896, 16, 2048, 4096, router_bias=True, latent=3584)
+    low = {**text, "linear_attn_config": {**linear, "use_full_rank_gate": False}}
+    with pytest.raises(UserError, match="low rank"):
+        read_config({**outer, "text_config": low})
+
+
 def test_patterns_of_windows():
     gemma = {**QWEN, "architectures": ["Gemma3ForCausalLM"], "sliding_window": 1024}
     windowed, full = read_config({**gemma, "num_hidden_layers": 13}).layers[::-1]

@@ -45,6 +45,7 @@ PUBLISHED = {
     "Gemma-3-27B": (25.6 + 1.42, None),  # embedding and the rest, as the report counts them
     "Gemma-3-12B": (10.8 + 1.01, None),
     "Gemma-3-4B": (3.2 + 0.675, None),
+    "Kimi-K3": (2800.0, None),
     "Gemma-4-31B": (30.7, None),
     "Gemma-4-26B-A4B": (25.2, 3.8),
     "Llama-4-Maverick-17B-128E": (400.0, None),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from aiconf.model.families import dense, hybrid, latent, moe, nemotron, pattern
+from aiconf.model.families import dense, hybrid, kimi, latent, moe, nemotron, pattern
 from aiconf.model.families.config import Config
 from aiconf.model.spec import LayerGroup
 
@@ -55,6 +55,7 @@ FAMILIES: dict[str, Family] = {
     "DeepseekV3ForCausalLM": Family(latent.deepseek),
     "DeepseekV32ForCausalLM": Family(latent.deepseek),
     "GlmMoeDsaForCausalLM": Family(latent.deepseek),
+    "KimiK3ForConditionalGeneration": Family(kimi.kimi_linear, section="text_config"),
     "KimiK25ForConditionalGeneration": Family(latent.deepseek, section="text_config"),
 }
 
