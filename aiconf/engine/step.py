@@ -260,7 +260,7 @@ class StepModel:
         tables = self._tables
         shape = Experts(
             operator.hidden, operator.inter, operator.topk, operator.experts,
-            operator.tp, operator.ep,
+            operator.tp, operator.ep, operator.gated,
         )  # fmt: skip
         dtype = self._moe_dtype(operator.dtype)
         if operator.attention_dp and self._all_to_all():

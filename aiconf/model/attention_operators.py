@@ -4,32 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from aiconf.model.activations import BF16, quantize
+from aiconf.model.linear_operators import linear_operators
 from aiconf.model.operation import (
     BatchedGemm,
     Collective,
     Elementwise,
     Gemm,
     GqaAttention,
-    LinearScan,
     MlaAttention,
     Operator,
     Producer,
-    Quantize,
 )
 from aiconf.model.shard import rank_heads, rank_kv_heads
-from aiconf.model.spec import Attention, LinearAttention, ModelSpec, Precision, Quantization
-
-BF16 = 2.0  # bytes of an activation
-# Precisions whose products take quantised activations; int4 and mxfp4 are weight only.
-_QUANTISED_INPUT = ("fp8", "fp8_block", "int8", "nvfp4")
-
-
-def quantize(
-    k: int, dtype: Precision, count: int, after: Producer, in_module: bool = False
-) -> Iterator[Quantize]:
-    """Yield the quantisation of a product's input, where its precision needs one."""
-    if dtype in _QUANTISED_INPUT:
-        yield Quantize(k, dtype, count, after, in_module=in_module)
+from aiconf.model.spec import Attention, LinearAttention, ModelSpec, Quantization
 
 
 def attention_operators(
@@ -39,7 +27,7 @@ def attention_operators(
     hidden = spec.hidden
     yield Elementwise(4 * hidden * BF16, 1, count, "norm")  # x and residual, in and out
     if isinstance(attention, LinearAttention):
-        yield from _gated_delta(spec, attention, tp, count)
+        yield from linear_operators(spec, attention, tp, count)
     else:
         block = _mla if attention.kind == "mla" else _gqa
         yield from block(spec, attention, tp, count)
@@ -53,9 +41,8 @@ def _gqa(spec: ModelSpec, attention: Attention, tp: int, count: int) -> Iterator
     wide = attention.v_head_dim
     query = heads * (2 if attention.output_gate else 1) * dim
     yield from quantize(spec.hidden, dtypes.attention, count, "norm")
-    yield Gemm(
-        query + kv_heads * (dim + wide), spec.hidden, dtypes.attention, count, "all", "attention"
-    )
+    projected = query + kv_heads * (dim + (0 if attention.joint_kv else wide))
+    yield Gemm(projected, spec.hidden, dtypes.attention, count, "all", "attention")
     rotated = 2 * (heads + kv_heads) * dim * BF16  # read and written
     if attention.qk_norm:
         yield Elementwise(rotated, 2, count, "qk_norm")  # one kernel each for q and k
@@ -70,30 +57,6 @@ def _gqa(spec: ModelSpec, attention: Attention, tp: int, count: int) -> Iterator
         yield Elementwise(3 * heads * wide * BF16, 1, count, "gate")
     yield from quantize(heads * wide, dtypes.attention_output, count, "attention")
     yield Gemm(spec.hidden, heads * wide, dtypes.attention_output, count, "all", "attention")
-
-
-def _gated_delta(
-    spec: ModelSpec, attention: LinearAttention, tp: int, count: int
-) -> Iterator[Operator]:
-    """q, k, v and output gate in one product, the two gates of each value head in another.
-
-    As SGLang (models/qwen3_next.py, qwen3_5.py) and vLLM run it: in_proj_qkvz, in_proj_ba, split,
-    convolution, recurrence, gated norm, out_proj.
-    """
-    dtypes = spec.quantization
-    keys, values = attention.key_heads // tp, attention.value_heads // tp
-    width, value_width = keys * attention.key_dim, values * attention.value_dim
-    yield from quantize(spec.hidden, dtypes.attention, count, "norm")
-    together = 2 * width + 2 * value_width
-    yield Gemm(together, spec.hidden, dtypes.attention, count, "all", "attention")
-    yield Gemm(2 * values, spec.hidden, "bf16", count, "all", "attention")
-    yield Elementwise(2 * together * BF16, 1, count, "gate")  # split into q, k, v and gates
-    yield LinearScan(
-        attention.kind, keys, values, attention.key_dim, attention.value_dim, attention.taps, count
-    )
-    yield Elementwise(3 * value_width * BF16, 1, count, "gate")  # norm(o) * silu(z)
-    yield from quantize(value_width, dtypes.attention_output, count, "attention")
-    yield Gemm(spec.hidden, value_width, dtypes.attention_output, count, "all", "attention")
 
 
 def _mla(spec: ModelSpec, attention: Attention, tp: int, count: int) -> Iterator[Operator]:
@@ -148,6 +111,8 @@ def _mla_projections(
         shapes.append((attention.index_heads, hidden, "bf16", "all"))
     expanded = heads * (attention.qk_nope_head_dim + attention.v_head_dim)
     shapes.append((expanded, attention.kv_lora_rank, dtype, "prefill"))
+    if attention.output_gate:
+        shapes.append((heads * attention.v_head_dim, hidden, dtype, "all"))
     shapes.append((hidden, heads * attention.v_head_dim, dtypes.attention_output, "all"))
     return tuple(
         Gemm(n, k, kind, count, tokens, "attention")  # type: ignore[arg-type]

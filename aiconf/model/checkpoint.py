@@ -65,12 +65,12 @@ def build(
         vocab=text.whole("vocab_size"),
         layers=layers,
         max_context=text.whole("max_position_embeddings"),
-        quantization=read_quantization(stated, beside, layers),
+        quantization=read_quantization(stated, beside, layers, family.experts),
         tied_embeddings=text.flag("tie_word_embeddings"),
         mtp_layers=text.whole(
             "num_nextn_predict_layers", "mtp_num_hidden_layers", default=0, least=0
         ),
-        notes=_notes(text, family.section),
+        notes=_notes(text, family.section, architecture),
     )
 
 
@@ -85,8 +85,10 @@ def _architecture(config: Config) -> str:
     return str(listed[0])
 
 
-def _notes(text: Config, section: str | None) -> tuple[str, ...]:
+def _notes(text: Config, section: str | None, architecture: str) -> tuple[str, ...]:
     found = []
+    if architecture == "NemotronHForCausalLM":
+        found.append("one precision per kind of block: single bf16 blocks are not told apart")
     if section:
         found.append(f"only {section} is modelled; vision weights are not counted")
     dtype = text.get("torch_dtype") or text.get("dtype")

@@ -90,7 +90,9 @@ def _attention(figures: dict[str, Any]) -> Attention | LinearAttention:
     return Attention(**values)
 
 
-def _ffn(figures: dict[str, Any]) -> DenseFfn | MoeFfn:
+def _ffn(figures: dict[str, Any] | None) -> DenseFfn | MoeFfn | None:
+    if figures is None:
+        return None
     if figures["experts"] is None:
-        return DenseFfn(figures["intermediate"])
+        return DenseFfn(figures["intermediate"], figures["gated"])
     return MoeFfn(**figures)

@@ -28,6 +28,7 @@ class AttentionFile(Strict):
     qk_norm: bool = False
     qk_norm_joint: bool = False
     output_gate: bool = False
+    joint_kv: bool = False
     sinks: bool = False
     q_lora_rank: int = 0
     kv_lora_rank: int = 0
@@ -41,7 +42,7 @@ class AttentionFile(Strict):
 class LinearFile(Strict):
     """`aiconf.model.spec.LinearAttention`."""
 
-    kind: str = Field(pattern="^gdn$")
+    kind: str = Field(pattern="^(gdn|kda|mamba2)$")
     key_heads: PositiveInt
     value_heads: PositiveInt
     key_dim: PositiveInt
@@ -59,6 +60,8 @@ class FfnFile(Strict):
     bias: bool = False
     router_bias: bool = False
     shared_gate: bool = False
+    gated: bool = True
+    latent: int = 0
 
 
 class GroupFile(Strict):
@@ -66,7 +69,7 @@ class GroupFile(Strict):
 
     count: PositiveInt
     attention: AttentionFile | LinearFile
-    ffn: FfnFile
+    ffn: FfnFile | None = None
     norms: PositiveInt = 2
 
 
@@ -79,6 +82,7 @@ class QuantizationFile(Strict):
     lm_head: Precision = "bf16"
     kv: str = Field(default="bf16", pattern="^(bf16|fp8)$")
     output: Precision | None = None
+    linear: Precision | None = None
     group: PositiveInt = 128
 
 

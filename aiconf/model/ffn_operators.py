@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from aiconf.model.attention_operators import BF16, quantize
+from aiconf.model.activations import BF16, quantize
 from aiconf.model.operation import (
     Collective,
     Elementwise,
@@ -26,18 +26,21 @@ def ffn_operators(
     yield Elementwise(4 * spec.hidden * BF16, 1, count, "norm")
     if isinstance(ffn, DenseFfn):
         width = ceil_div(ffn.intermediate, parallel.tp)
-        yield from _gated(spec.hidden, width, spec.quantization.dense, count, "dense")
+        yield from _block(spec.hidden, width, spec.quantization.dense, count, "dense", ffn.gated)
         if parallel.tp > 1:
             yield Collective("all_reduce", parallel.tp, spec.hidden * BF16, count, "ffn")
         return
     yield from _experts(spec, ffn, parallel, count)
 
 
-def _gated(hidden: int, width: int, dtype: Precision, count: int, part: Part) -> Iterator[Operator]:
-    """Gate and up fused in one product, silu(gate) * up, down."""
+def _block(
+    hidden: int, width: int, dtype: Precision, count: int, part: Part, gated: bool
+) -> Iterator[Operator]:
+    """Gate and up fused in one product, silu(gate) * up, down; without a gate f(up), down."""
+    columns = 2 * width if gated else width
     yield from quantize(hidden, dtype, count, "norm")
-    yield Gemm(2 * width, hidden, dtype, count, "all", part)
-    yield Elementwise(3 * width * BF16, 1, count, "activation")
+    yield Gemm(columns, hidden, dtype, count, "all", part)
+    yield Elementwise((columns + width) * BF16, 1, count, "activation")
     yield from quantize(width, dtype, count, "activation")
     yield Gemm(hidden, width, dtype, count, "all", part)
 
@@ -49,12 +52,15 @@ def _experts(spec: ModelSpec, ffn: MoeFfn, parallel: Parallel, count: int) -> It
     yield Elementwise(ffn.experts * 4.0 + ffn.topk * 8.0, 1, count, "topk")  # fp32 scores
     if ffn.shared_intermediate:
         width = ceil_div(ffn.shared_intermediate, parallel.tp)
-        yield from _gated(hidden, width, spec.quantization.dense, count, "shared")
+        yield from _block(hidden, width, spec.quantization.dense, count, "shared", ffn.gated)
         if ffn.shared_gate:
             # A product with one column reads the token once; its sigmoid scales the output.
             yield Elementwise(4 * hidden * BF16, 2, count, "gate")
+    if ffn.latent:  # experts work on a projection of the token (Nemotron-3 report, LatentMoE)
+        yield Gemm(ffn.latent, hidden, "bf16", count, "all", "shared")
+        yield Gemm(hidden, ffn.latent, "bf16", count, "all", "shared")
     yield Moe(
-        hidden=hidden,
+        hidden=ffn.latent or hidden,
         inter=ffn.intermediate,
         topk=ffn.topk,
         experts=ffn.experts,
@@ -62,6 +68,7 @@ def _experts(spec: ModelSpec, ffn: MoeFfn, parallel: Parallel, count: int) -> It
         ep=parallel.ep,
         dtype=spec.quantization.experts,
         count=count,
+        gated=ffn.gated,
         attention_dp=parallel.dp > 1,
     )
     yield from _expert_traffic(spec, ffn, parallel, count)
@@ -78,7 +85,7 @@ def _expert_traffic(
     then gather. DP attention with experts split inside (ep < tp x dp): every rank gathers the
     tokens of all and the partial sums are reduce-scattered back.
     """
-    hidden, message = spec.hidden, spec.hidden * BF16
+    hidden, message = ffn.latent or spec.hidden, spec.hidden * BF16
     if parallel.dp == 1:
         if parallel.tp > 1:
             yield Collective("all_reduce", parallel.tp, message, count, "moe")

@@ -31,7 +31,7 @@ def _problems(spec: ModelSpec, parallel: Parallel) -> Iterator[str]:
     for ffn in dict.fromkeys(group.ffn for group in spec.layers):
         if isinstance(ffn, MoeFfn):
             yield from _expert_problems(spec, ffn, parallel)
-        else:
+        elif ffn is not None:
             yield from _dense_problems(spec, ffn, parallel.tp)
 
 

@@ -144,15 +144,18 @@ def _layer(spec: ModelSpec, group: LayerGroup, parallel: Parallel) -> Iterator[W
         yield from attention(spec.hidden, group.attention, spec.quantization, parallel.tp)
     if isinstance(group.ffn, DenseFfn):
         width = ceil_div(group.ffn.intermediate, parallel.tp)
-        yield _dense(3 * spec.hidden * width, spec.quantization.dense)
-    else:
+        products = 3 if group.ffn.gated else 2
+        yield _dense(products * spec.hidden * width, spec.quantization.dense)
+    elif group.ffn is not None:
         yield from _experts(spec, group.ffn, parallel)
 
 
 def _gqa(hidden: int, attention: Attention, kinds: Quantization, tp: int) -> Iterator[Weights]:
     heads, kv_heads = rank_heads(attention, tp), rank_kv_heads(attention, tp)
     query = heads * attention.head_dim * (2 if attention.output_gate else 1)
-    width = query + kv_heads * (attention.head_dim + attention.v_head_dim)
+    width = query + kv_heads * (
+        attention.head_dim + (0 if attention.joint_kv else attention.v_head_dim)
+    )
     yield _dense(hidden * width, kinds.attention)
     yield _dense(hidden * heads * attention.v_head_dim, kinds.attention_output)
     small = width * attention.bias + hidden * attention.output_bias + heads * attention.sinks
@@ -162,11 +165,25 @@ def _gqa(hidden: int, attention: Attention, kinds: Quantization, tp: int) -> Ite
 def _linear(
     hidden: int, attention: LinearAttention, kinds: Quantization, tp: int
 ) -> Iterator[Weights]:
-    """Projections, gates (always bf16), convolution, decay and time step, norm of a head."""
+    """Projections, gates (always bf16), convolution, decay and time step, norm of a head.
+
+    Mamba2: the time step is projected with the rest, the convolution has a bias, the norm a
+    weight per channel, and each head a weight of its input (D).
+    """
     values = attention.value_heads // tp
     width, mixed = values * attention.value_dim, mixed_width(attention, tp)
-    yield _dense(hidden * (mixed + width), kinds.attention)
-    yield _dense(hidden * width, kinds.attention_output)
+    yield _dense(hidden * width, kinds.linear_output)
+    if attention.kind == "mamba2":
+        yield _dense(hidden * (mixed + width + values), kinds.linear_input)
+        yield _dense((attention.taps + 1) * mixed + 3 * values + width, "bf16")
+        return
+    yield _dense(hidden * (mixed + width), kinds.linear_input)
+    if attention.kind == "kda":
+        dim = attention.key_dim
+        gates = hidden * (attention.value_heads + dim) + dim * width
+        yield _dense(gates, kinds.linear_input)
+        yield _dense(attention.taps * mixed + values + width + attention.value_dim, "bf16")
+        return
     small = 2 * values * hidden + attention.taps * mixed + 2 * values + attention.value_dim
     yield _dense(small, "bf16")
 
@@ -184,6 +201,8 @@ def _mla(hidden: int, attention: Attention, kinds: Quantization, tp: int) -> Ite
     yield _dense(query + latent + expanded, kinds.attention)
     yield _dense(hidden * heads * attention.v_head_dim, kinds.attention_output)
     yield _dense(low + rank, "bf16")  # norms of both latents
+    if attention.output_gate:
+        yield _dense(hidden * heads * attention.v_head_dim, kinds.attention)
     if attention.index_heads:
         queries = (low or hidden) * attention.index_heads * attention.index_dim
         yield _dense(queries + hidden * attention.index_dim, kinds.attention)
@@ -202,15 +221,17 @@ def _experts(spec: ModelSpec, ffn: MoeFfn, parallel: Parallel) -> Iterator[Weigh
     kinds, hidden = spec.quantization, spec.hidden
     width = expert_width(ffn.intermediate, kinds.experts, kinds.group, parallel.moe_tp)
     held = ceil_div(ffn.experts, parallel.ep)
-    one = 3 * hidden * width
+    products = 3 if ffn.gated else 2
+    one = products * (ffn.latent or hidden) * width
     yield Weights(held * one, kinds.experts, ffn.topk * one)
     if ffn.bias:
         biases = 2 * width + hidden
         yield Weights(held * biases, "bf16", ffn.topk * biases)
     if ffn.shared_intermediate:
         shared = ceil_div(ffn.shared_intermediate, parallel.tp)
-        yield _dense(3 * hidden * shared, kinds.dense)
+        yield _dense(products * hidden * shared, kinds.dense)
         yield _dense(hidden * ffn.shared_gate, "bf16")
+    yield _dense(2 * hidden * ffn.latent, "bf16")
     rows = hidden + (1 if ffn.bias or ffn.router_bias else 0)
     yield _dense(ffn.experts * rows, "bf16")  # the router is whole on every rank
 

@@ -89,7 +89,7 @@ class MlaAttention:
 class LinearScan:
     """Convolution and recurrence of linear attention (kind as in `LinearAttention`), one rank."""
 
-    kind: Literal["gdn"]
+    kind: Literal["gdn", "kda", "mamba2"]
     key_heads: int
     value_heads: int
     key_dim: int
@@ -101,6 +101,8 @@ class LinearScan:
 @dataclass(frozen=True)
 class Moe:
     """Routed experts of a layer: both grouped products, activation and weighted sum.
+
+    ``gated``: the first product has a gate beside it (both of width ``inter``).
 
     ``inter`` and ``experts`` are of the whole model. Tokens: those of all ``dp`` attention ranks
     together; each visits ``topk`` experts.
@@ -114,6 +116,7 @@ class Moe:
     ep: int  # ranks that the experts are divided over
     dtype: Precision
     count: int
+    gated: bool = True
     attention_dp: bool = False  # tokens come from several attention ranks
 
 

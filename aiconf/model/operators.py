@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
-from aiconf.model.attention_operators import BF16, attention_operators
+from aiconf.model.activations import BF16
+from aiconf.model.attention_operators import attention_operators
 from aiconf.model.ffn_operators import ffn_operators
 from aiconf.model.operation import (
     BatchedGemm,
@@ -74,8 +75,9 @@ def _all(spec: ModelSpec, parallel: Parallel) -> Iterator[Operator]:
     for attention, count in blocks.items():
         yield from attention_operators(spec, attention, tp, count)
     for group in spec.layers:
-        yield from ffn_operators(spec, group.ffn, parallel, group.count)
-    behind = sum((group.norms - 2) * group.count for group in spec.layers)
+        if group.ffn is not None:
+            yield from ffn_operators(spec, group.ffn, parallel, group.count)
+    behind = sum(max(group.norms - 2, 0) * group.count for group in spec.layers)
     if behind:
         yield Elementwise(2 * hidden * BF16, 1, behind, "norm")
     yield Elementwise(4 * hidden * BF16, 1, 1, "norm")

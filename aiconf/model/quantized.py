@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from aiconf.model.families.config import Config
-from aiconf.model.spec import LayerGroup, MoeFfn, Precision, Quantization
+from aiconf.model.spec import DenseFfn, LayerGroup, MoeFfn, Precision, Quantization
 
 _ATTENTION = (
     "self_attn.q_proj",
@@ -38,6 +38,7 @@ _MODELOPT: dict[str, Precision] = {
     "FP8_PB": "fp8_block",
     "NVFP4": "nvfp4",
     "NVFP4_AWQ": "nvfp4",
+    "W4A16_NVFP4": "nvfp4",  # the same weights; Hopper runs all nvfp4 with bf16 activations
     "W4A16_AWQ": "int4",
     "INT4_AWQ": "int4",
     "INT8_SQ": "int8",
@@ -67,7 +68,10 @@ class _Scheme:
 
 
 def read_quantization(
-    config: Config, beside: Mapping[str, Any] | None, layers: tuple[LayerGroup, ...]
+    config: Config,
+    beside: Mapping[str, Any] | None,
+    layers: tuple[LayerGroup, ...],
+    place: str = "mlp.experts",
 ) -> Quantization:
     """Read the quantisation of a checkpoint.
 
@@ -79,6 +83,8 @@ def read_quantization(
         The parsed hf_quant_config.json of ModelOpt, where there is one; it comes first.
     layers
         The layers, to know which of them to ask about.
+    place
+        Where a layer holds its routed experts.
 
     Raises
     ------
@@ -89,7 +95,7 @@ def read_quantization(
     if scheme is None:
         return Quantization()
     total = sum(group.count for group in layers)
-    first = layers[0].count if len(layers) > 1 and not isinstance(layers[0].ffn, MoeFfn) else 0
+    first = layers[0].count if len(layers) > 1 and isinstance(layers[0].ffn, DenseFfn) else 0
     middle, dense = (first + total) // 2, max(0, first - 1)
     sparse = any(isinstance(group.ffn, MoeFfn) for group in layers)
     shared = any(isinstance(g.ffn, MoeFfn) and g.ffn.shared_intermediate for g in layers)
@@ -98,9 +104,10 @@ def read_quantization(
         return scheme.precision(f"model.layers.{layer}.{module}" for module in modules)
 
     attention, output = ask(middle, _ATTENTION), ask(middle, _OUTPUT)
-    has_dense = any(not isinstance(group.ffn, MoeFfn) for group in layers)
+    has_dense = any(isinstance(group.ffn, DenseFfn) for group in layers)
     plain = ask(middle, _SHARED) if shared else ask(dense, _DENSE) if has_dense else "bf16"
-    experts = ask(middle, _EXPERTS) if sparse else "bf16"
+    routed = [name.replace("mlp.experts", place) for name in _EXPERTS]
+    experts = ask(middle, routed) if sparse else "bf16"
     weight_only = "int4" in (attention, output, plain, experts)
     return Quantization(
         attention=attention,

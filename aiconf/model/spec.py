@@ -34,6 +34,7 @@ class Attention:
     qk_norm: bool = False
     qk_norm_joint: bool = False  # over all heads together: tp ranks exchange sums of squares
     output_gate: bool = False
+    joint_kv: bool = False  # one projection serves k and v (Gemma 4's full layers)
     sinks: bool = False  # one learned logit per head (gpt-oss)
     q_lora_rank: int = 0  # 0: queries are projected directly
     kv_lora_rank: int = 0
@@ -48,12 +49,15 @@ class Attention:
 class LinearAttention:
     """Attention with a state of fixed size per sequence in place of a KV cache.
 
-    ``gdn``: gated delta net (arXiv 2412.06464). A short convolution over q, k and v keeps the
-    last ``taps`` - 1 inputs; the recurrence keeps a ``key_dim`` x ``value_dim`` matrix per value
-    head, in float32 as the checkpoints state it (``mamba_ssm_dtype``).
+    ``gdn``: gated delta net (arXiv 2412.06464). ``kda``: Kimi delta attention (arXiv 2510.26692),
+    which forgets by channel and not by head. ``mamba2`` (arXiv 2405.21060): keys are the groups
+    that share B and C, key_dim the size of the state, values the heads. A short convolution over
+    q, k and v keeps the last ``taps`` - 1 inputs; the recurrence keeps a ``key_dim`` x
+    ``value_dim`` matrix per value head, in float32 as the checkpoints state it
+    (``mamba_ssm_dtype``).
     """
 
-    kind: Literal["gdn"]
+    kind: Literal["gdn", "kda", "mamba2"]
     key_heads: int
     value_heads: int
     key_dim: int
@@ -63,9 +67,10 @@ class LinearAttention:
 
 @dataclass(frozen=True)
 class DenseFfn:
-    """Gated feed-forward block: up, gate, down."""
+    """Feed-forward block: up, gate, down; without a gate the activation of up alone (ReLU^2)."""
 
     intermediate: int
+    gated: bool = True
 
 
 @dataclass(frozen=True)
@@ -78,16 +83,22 @@ class MoeFfn:
     shared_intermediate: int = 0  # of all shared experts together; 0: none
     bias: bool = False  # biases on router and expert projections (gpt-oss)
     router_bias: bool = False  # a per-expert correction bias of the router (DeepSeek-V3)
+    gated: bool = True  # each expert, as in `DenseFfn`
+    latent: int = 0  # width that experts read and write, after a projection; 0: the hidden size
     shared_gate: bool = False  # the shared expert is weighted by a learned sigmoid (Qwen)
 
 
 @dataclass(frozen=True)
 class LayerGroup:
-    """``count`` identical layers. norms: 4 where both blocks are normed behind, too (Gemma)."""
+    """``count`` identical layers.
+
+    ffn: None where another attention block follows at once (Nemotron-H). norms: 1 then; 4 where
+    both blocks are normed behind, too (Gemma).
+    """
 
     count: int
     attention: Attention | LinearAttention
-    ffn: DenseFfn | MoeFfn
+    ffn: DenseFfn | MoeFfn | None
     norms: int = 2
 
 
@@ -101,12 +112,23 @@ class Quantization:
     lm_head: Precision = "bf16"
     kv: Literal["bf16", "fp8"] = "bf16"
     output: Precision | None = None  # o projection, where it differs from ``attention``
+    linear: Precision | None = None  # both of linear attention, where they differ
     group: int = 128  # weights that share one scale, for int4
 
     @property
     def attention_output(self) -> Precision:
         """Precision of the o projection."""
         return self.output or self.attention
+
+    @property
+    def linear_input(self) -> Precision:
+        """Precision of the projections into linear attention."""
+        return self.linear or self.attention
+
+    @property
+    def linear_output(self) -> Precision:
+        """Precision of the projection out of linear attention."""
+        return self.linear or self.attention_output
 
 
 @dataclass(frozen=True)

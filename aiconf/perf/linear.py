@@ -1,14 +1,16 @@
 """Linear attention: a short convolution and a recurrence over a state of fixed size.
 
-Two kernels per phase are measured: ``conv`` over the joined q, k and v channels, and ``scan``,
-the gated delta rule (Yang et al., arXiv 2412.06464): chunk by chunk for prompts, one step per
-sequence in decode. Neither depends on how many tokens came before.
+Two kernels per phase: ``conv`` over the joined q, k and v channels, and ``scan``, the gated delta
+rule (Yang et al., arXiv 2412.06464), Kimi delta attention (arXiv 2510.26692) or Mamba2 (Dao and
+Gu, arXiv 2405.21060): chunk by chunk for prompts, one step per sequence in decode. Neither depends
+on how many tokens came before. No table holds a scan of Mamba2: it is the speed of light at the
+efficiency of the gated delta rule.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -21,6 +23,9 @@ from aiconf.perf.tables import Columns, Tables, distinct_shapes
 from aiconf.system.spec import Gpu
 
 STAGES = ("conv", "scan")
+# Products per token and value head, in elements: of key_dim x value_dim with the state, and of
+# key_dim and value_dim with each token of the chunk (the two papers' chunkwise algorithms).
+_PRODUCTS = {"gdn": (3.0, 3.0, 2.0), "kda": (3.0, 3.0, 2.0), "mamba2": (2.0, 1.0, 1.0)}
 _CHUNK = 64.0  # tokens of a chunk of the prompt kernels (flash-linear-attention, chunk_size 64)
 _SHAPE = ("key_heads", "value_heads", "key_dim", "value_dim")
 
@@ -54,14 +59,10 @@ def _conv_light(gpu: Gpu, shape: Recurrence, batch: Array, length: Array) -> Arr
 
 
 def _scan_light(gpu: Gpu, shape: Recurrence, batch: Array, length: Array) -> Array:
-    """Chunkwise gated delta rule (arXiv 2412.06464, section 3.3), state in float32.
-
-    Per token and value head: 6 key_dim value_dim FLOP to read the state twice and update it,
-    and 2 C (3 key_dim + 2 value_dim) for the products inside a chunk of C tokens, of which one
-    token alone has none.
-    """
-    inside = 2.0 * np.minimum(length, _CHUNK) * (3.0 * shape.key_dim + 2.0 * shape.value_dim)
-    each = 6.0 * shape.key_dim * shape.value_dim + np.where(length > 1, inside, 0.0)
+    """Chunkwise form, state in float32 read and written once; one token alone has no chunk."""
+    state, keys, values = _PRODUCTS[shape.kind]
+    inside = 2.0 * np.minimum(length, _CHUNK) * (keys * shape.key_dim + values * shape.value_dim)
+    each = 2.0 * state * shape.key_dim * shape.value_dim + np.where(length > 1, inside, 0.0)
     flops = batch * length * shape.value_heads * each
     outputs = shape.value_heads * shape.value_dim
     moved = batch * (8.0 * shape.state + 2.0 * length * (shape.channels + outputs))
@@ -99,19 +100,23 @@ def _nearest(rows: Columns, shape: Recurrence) -> tuple[Recurrence, NDArray[np.b
     return found, place == best
 
 
+def _rows(tables: Tables, phase: str, stage: str, kind: str) -> tuple[Columns | None, str]:
+    """Rows of a kernel: its own kind's, else the nearest that was measured."""
+    choice = f"linear_{phase}"
+    for name in dict.fromkeys((kind, "gdn")):
+        rows = tables.read("linear_attention", choice, kind=name, stage=stage, phase=phase)
+        if rows is not None:
+            return rows, name
+    return None, kind
+
+
 def _build(tables: Tables, phase: str, shape: Recurrence) -> list[_Kernel]:
     kernels = []
     for stage in STAGES:
-        rows = tables.read(
-            "linear_attention",
-            f"linear_{phase}",
-            kind=shape.kind,
-            stage=stage,
-            phase=phase,
-        )
+        rows, kind = _rows(tables, phase, stage, shape.kind)
         if rows is None:
             return []
-        found, mask = _nearest(rows, shape)
+        found, mask = _nearest(rows, replace(shape, kind=kind))
         gpu = tables.system.gpu
         measured = Surface.fit(
             (rows["batch"][mask], rows["isl"][mask]),
@@ -119,7 +124,8 @@ def _build(tables: Tables, phase: str, shape: Recurrence) -> list[_Kernel]:
             partial(_LIGHT[stage], gpu, found),
         )
         origin = Origin.MEASURED if found == shape else Origin.INTERPOLATED
-        if (found.key_dim, found.value_dim) != (shape.key_dim, shape.value_dim):
+        known = (found.kind, found.key_dim, found.value_dim)
+        if known != (shape.kind, shape.key_dim, shape.value_dim):
             origin = Origin.FALLBACK
         kernels.append(_Kernel(measured.serving(partial(_LIGHT[stage], gpu, shape)), origin))
     return kernels

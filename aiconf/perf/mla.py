@@ -43,21 +43,23 @@ def _filtered(rows: Columns, name: str, wanted: str, instead: tuple[str, ...]) -
 
 def _sources(tables: Tables, phase: str, shape: Latent) -> Iterator[tuple[Columns, bool, Origin]]:
     """Yield the rows that may answer, whether they are whole blocks, and their origin at best."""
-    choice = f"{phase}_mla.{shape.kv_dtype}"
     if not shape.index_topk:
+        choice = f"{phase}_mla.{shape.kv_dtype}"
         for scope in ("kernel", "module", "module_wide"):
             rows = tables.read(f"mla_{phase}", choice, scope=scope)
             if rows is not None:
                 yield rows, scope != "kernel", Origin.MEASURED
         return
+    choice = f"{phase}_dsa.{shape.kv_dtype}"
     for indexer in (bool(shape.index_heads), True):
-        rows = tables.read(f"dsa_{phase}", f"{phase}_dsa.{shape.kv_dtype}", indexer=indexer)
+        rows = tables.read(f"dsa_{phase}", choice, indexer=indexer)
         if rows is not None:
             sizes = np.unique(rows["hidden"])
             near = sizes[int(np.argmin(np.abs(np.log2(sizes / shape.hidden))))]
             mask = rows["hidden"] == near
             same = near == shape.hidden and indexer == bool(shape.index_heads)
-            best = Origin.MEASURED if same else Origin.FALLBACK
+            own = Origin.INTERPOLATED if tables.borrowed(choice) else Origin.MEASURED
+            best = own if same else Origin.FALLBACK
             yield {key: column[mask] for key, column in rows.items()}, True, best
 
 

@@ -45,10 +45,11 @@ class Experts:
     experts: int
     tp: int
     ep: int
+    gated: bool = True  # gate and up, or up alone
 
 
 def moe_light(gpu: Gpu, dtype: str, shape: Experts, tokens: Array) -> Array:
-    """Balanced routing: weights of the experts hit at least once, and 6 h i FLOP per pair.
+    """Balanced routing: weights of the experts hit at least once, and 6 h i FLOP per pair (gated).
 
     Experts hit on a rank: E/ep (1 - (1 - k/E)^tokens).
     """
@@ -56,9 +57,10 @@ def moe_light(gpu: Gpu, dtype: str, shape: Experts, tokens: Array) -> Array:
     inter = shape.inter / shape.tp
     hit = shape.experts / shape.ep * (1.0 - (1.0 - shape.topk / shape.experts) ** tokens)
     pairs = tokens * shape.topk / shape.ep
-    weights = hit * 3.0 * shape.hidden * inter * kind.weight_bytes
+    products = 3.0 if shape.gated else 2.0
+    weights = hit * products * shape.hidden * inter * kind.weight_bytes
     moved = weights + pairs * shape.hidden * (kind.activation_bytes + 2.0)
-    return roofline(gpu, kind.rate, 6.0 * pairs * shape.hidden * inter, moved)
+    return roofline(gpu, kind.rate, 2.0 * products * pairs * shape.hidden * inter, moved)
 
 
 def _shape_rows(
@@ -85,7 +87,8 @@ def _shape_rows(
     far = np.abs(np.log2(unique / wanted)) @ np.array([1.0, 1.0, 0.5, 0.5])
     best = unique[int(np.argmin(far))].astype(np.int64)
     mask = place == int(np.argmin(far))
-    found = replace(shape, **{name: int(value) for name, value in zip(names, best, strict=True)})
+    sizes = {name: int(value) for name, value in zip(names, best, strict=True)}
+    found = replace(shape, **sizes, gated=True)  # as those of most models
     return {key: column[mask] for key, column in rows.items()}, found
 
 

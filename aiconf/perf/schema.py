@@ -132,7 +132,7 @@ _ALL = (
         "linear_attention",
         "Linear attention with a state of fixed size",
         (
-            _text("kind", "gdn: gated delta net"),
+            _text("kind", "gdn: gated delta net; kda: Kimi delta attention; mamba2: conv alone"),
             _text("stage", "conv: convolution over q, k and v; scan: the recurrence"),
             _text("phase", "prefill or decode"),
             _number("key_heads", "query and key heads on one GPU"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiconf.model.cache import kv_bytes_per_token
+from aiconf.model.cache import kv_bytes_per_token, state_bytes
 from aiconf.model.library import checkpoints, model_names
 from aiconf.model.memory import (
     active_parameters,
@@ -23,7 +23,7 @@ MODELS = (
     Column("active_billion", "active B", 1), Column("layers", "layers", 0),
     Column("attention", "attention"), Column("experts", "experts", 0),
     Column("max_context", "context", 0), Column("size_gb", "GB", 1),
-    Column("kv_kb_per_token", "KV kB/token", 1),
+    Column("kv_kb_per_token", "KV kB/token", 1), Column("state_mb", "state MB", 1),
 )  # fmt: skip
 SYSTEMS = (
     Column("name", "name"), Column("gpu", "GPU"), Column("memory_gib", "GiB", 1),
@@ -36,7 +36,10 @@ SYSTEMS = (
 
 
 def model_records() -> list[dict[str, Any]]:
-    """Every embedded checkpoint, by family; GB are 10^9 bytes, kB 10^3 bytes on one GPU."""
+    """Every embedded checkpoint, by family; GB are 10^9 bytes, kB 10^3 bytes on one GPU.
+
+    state_mb: what linear attention keeps per sequence, in 10^6 bytes; None without such layers.
+    """
     return [_model(name, spec) for name in model_names() for spec in checkpoints(name)]
 
 
@@ -57,6 +60,7 @@ def _model(family: str, spec: ModelSpec) -> dict[str, Any]:
         "max_context": spec.max_context,
         "size_gb": checkpoint_bytes(spec) / 1e9,
         "kv_kb_per_token": kv_bytes_per_token(spec, Parallel()) / 1e3,
+        "state_mb": state_bytes(spec, Parallel()) / 1e6 or None,
     }
 
 

@@ -18,6 +18,9 @@ ENGINES = [
     ("Qwen3-235B-A22B", "b200_sxm", "vllm", "tp4pp1dp1ep4"),
     ("Qwen3.5-397B-A17B", "b200_sxm", "sglang", "tp4"),
     ("Qwen3.5-27B", "h200_sxm", "trtllm", "tp2pp2"),
+    ("Nemotron-3-Nano-30B-A3B", "b200_sxm", "trtllm", "tp2pp1dp1ep2"),
+    ("Kimi-K3", "gb300", "vllm", "tp1pp1dp32ep32"),
+    ("Nemotron-H-56B", "h200_sxm", "vllm", "tp4pp2"),
     ("GLM-5", "b200_sxm", "sglang", "tp8"),
     ("GLM-5.2", "gb200", "vllm", "tp1pp1dp8ep8"),
 ]

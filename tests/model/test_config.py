@@ -11,7 +11,7 @@ import pytest
 from aiconf.errors import UserError
 from aiconf.model import load_model
 from aiconf.model.checkpoint import read_config
-from aiconf.model.spec import LinearAttention, MoeFfn
+from aiconf.model.spec import DenseFfn, LinearAttention, MoeFfn
 
 QWEN = {
     "architectures": ["Qwen3ForCausalLM"],
@@ -73,6 +73,29 @@ HYBRID = {
     "moe_intermediate_size": 512,
     "shared_expert_intermediate_size": 512,
     "vocab_size": 151936,
+    "max_position_embeddings": 262144,
+}
+NEMOTRON = {
+    "architectures": ["NemotronHForCausalLM"],
+    "hidden_size": 2688,
+    "hybrid_override_pattern": "MEMEM*E",
+    "num_hidden_layers": 7,
+    "mamba_num_heads": 64,
+    "mamba_head_dim": 64,
+    "n_groups": 8,
+    "ssm_state_size": 128,
+    "conv_kernel": 4,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 2,
+    "head_dim": 128,
+    "intermediate_size": 1856,
+    "moe_intermediate_size": 1856,
+    "moe_shared_expert_intermediate_size": 3712,
+    "moe_latent_size": 512,
+    "n_routed_experts": 128,
+    "n_shared_experts": 1,
+    "num_experts_per_tok": 6,
+    "vocab_size": 131072,
     "max_position_embeddings": 262144,
 }
 OSS = {
@@ -180,6 +203,73 @@ def test_gated_delta_net():
     assert (found.quantization.dense, found.quantization.experts) == ("nvfp4", "nvfp4")
 
 
+def test_mamba_blocks_with_and_without_experts_behind():
+    experts = MoeFfn(128, 6, 1856, 3712, router_bias=True, gated=False, latent=512)
+    mamba = LinearAttention("mamba2", 8, 64, 128, 64, 4)
+    pair, alone, attention = read_config(NEMOTRON).layers
+    assert (pair.count, pair.attention, pair.ffn, pair.norms) == (2, mamba, experts, 2)
+    assert (alone.count, alone.attention, alone.ffn, alone.norms) == (1, mamba, None, 1)
+    assert (attention.count, attention.attention.kind, attention.ffn) == (1, "gqa", experts)
+    kinds = {"M": "mamba", "E": "moe", "*": "attention"}
+    listed = [kinds[block] for block in NEMOTRON["hybrid_override_pattern"]]
+    same = {**without(NEMOTRON, "hybrid_override_pattern"), "layers_block_type": listed}
+    assert read_config(same).layers == read_config(NEMOTRON).layers
+
+
+def test_kimi_delta_attention():
+    text = {**without(DEEPSEEK, "num_experts_per_tok"), "num_hidden_layers": 8}
+    text |= {"first_k_dense_replace": 1, "num_experts": 896, "num_experts_per_token": 16}
+    text |= {"routed_expert_hidden_size": 3584, "num_shared_experts": 2}
+    linear = {"num_heads": 96, "head_dim": 128, "short_conv_kernel_size": 4}
+    linear |= {"full_attn_layers": [4, 8], "use_full_rank_gate": True}
+    text |= {"linear_attn_config": linear, "mla_use_output_gate": True}
+    outer = {"architectures": ["KimiK3ForConditionalGeneration"]}
+    first, rest, full = read_config({**outer, "text_config": text}).layers
+    assert (first.count, rest.count, full.count) == (1, 5, 2)
+    assert first.attention == rest.attention == LinearAttention("kda", 96, 96, 128, 128, 4)
+    assert (full.attention.kind, full.attention.output_gate) == ("mla", True)
+    assert rest.ffn == MoeFfn(896, 16, 2048, 4096, router_bias=True, latent=3584)
+    low = {**text, "linear_attn_config": {**linear, "use_full_rank_gate": False}}
+    with pytest.raises(UserError, match="low rank"):
+        read_config({**outer, "text_config": low})
+
+
+def test_patterns_of_windows():
+    gemma = {**QWEN, "architectures": ["Gemma3ForCausalLM"], "sliding_window": 1024}
+    windowed, full = read_config({**gemma, "num_hidden_layers": 13}).layers[::-1]
+    assert (windowed.count, windowed.attention.window, windowed.norms) == (11, 1024, 4)
+    assert (full.count, full.attention.window) == (2, None)
+    text = {**OSS, "attention_chunk_size": 8192, "interleave_moe_layer_step": 2}
+    text |= {"intermediate_size_mlp": 5760, "num_experts_per_tok": 1}
+    llama = {"architectures": ["Llama4ForConditionalGeneration"], "text_config": text}
+    counts = {(g.attention.window, type(g.ffn)): g.count for g in read_config(llama).layers}
+    assert counts == {(8192, DenseFfn): 18, (8192, MoeFfn): 9, (None, MoeFfn): 9}
+    phi = {**QWEN, "architectures": ["Phi3ForCausalLM"], "sliding_window": 40960}
+    assert read_config(phi).layers[0].attention.window is None
+    assert read_config({**phi, "sliding_window": 2048}).layers[0].attention.window == 2048
+
+
+def test_wide_full_layers_and_experts_beside_a_dense_block():
+    figures = {**QWEN, "global_head_dim": 512, "num_global_key_value_heads": 4}
+    figures |= {"sliding_window": 1024, "attention_k_eq_v": True, "num_hidden_layers": 6}
+    figures |= {"layer_types": ["sliding_attention"] * 5 + ["full_attention"]}
+    figures |= {"enable_moe_block": True, "num_experts": 128, "top_k_experts": 8}
+    figures |= {"moe_intermediate_size": 704}
+    outer = {"architectures": ["Gemma4ForConditionalGeneration"], "text_config": figures}
+    excluded = ["model.language_model.layers.3.mlp*", "model.language_model.layers.3.self_attn*"]
+    stated = {"quant_method": "modelopt", "quant_algo": "NVFP4", "ignore": excluded}
+    found = read_config({**outer, "quantization_config": stated})
+    windowed, full = found.layers
+    assert (windowed.count, windowed.attention.window, windowed.attention.joint_kv) == (5, 1024, 0)
+    assert (full.attention.head_dim, full.attention.kv_heads) == (512, 4)
+    assert full.attention.joint_kv
+    assert full.ffn == MoeFfn(128, 8, 704, shared_intermediate=25600)
+    kinds = found.quantization
+    assert (kinds.attention, kinds.dense, kinds.experts) == ("bf16", "bf16", "nvfp4")
+    with pytest.raises(UserError, match="per layer"):
+        read_config({**outer, "text_config": {**figures, "hidden_size_per_layer_input": 256}})
+
+
 def test_sparse_attention():
     every = read_config(SPARSE)
     assert [(g.count, g.attention.index_heads) for g in every.layers] == [(3, 64), (58, 64)]
@@ -211,6 +301,10 @@ def without(figures, key):
         ({**HYBRID, "layer_types": ["spiral_attention"] * 48}, "'spiral_attention'"),
         ({**HYBRID, "linear_num_value_heads": 17}, "not a multiple of linear_num_key_heads"),
         ({**HYBRID, "mlp_only_layers": [0]}, "dense layers among"),
+        ({**NEMOTRON, "hybrid_override_pattern": "MEX*"}, "blocks other than"),
+        ({**NEMOTRON, "hybrid_override_pattern": "EMEM*EM"}, "without a mixer before it"),
+        ({**NEMOTRON, "num_hidden_layers": 9}, "7 blocks for 9 layers"),
+        ({**without(NEMOTRON, "hybrid_override_pattern"), "layers_block_type": ["x"]}, "has 'x'"),
         ({**SPARSE, "indexer_types": ["full", "none"]}, "indexer_types must be"),
     ],
 )

@@ -45,8 +45,15 @@ PUBLISHED = {
     "Gemma-3-27B": (25.6 + 1.42, None),  # embedding and the rest, as the report counts them
     "Gemma-3-12B": (10.8 + 1.01, None),
     "Gemma-3-4B": (3.2 + 0.675, None),
+    "Kimi-K3": (2800.0, None),
+    "Gemma-4-31B": (30.7, None),
+    "Gemma-4-26B-A4B": (25.2, 3.8),
     "Llama-4-Maverick-17B-128E": (400.0, None),
     "MiMo-V2-Flash": (309.0, 15.0),
+    "Nemotron-3-Nano-30B-A3B": (31.6, 3.2),
+    "Nemotron-3-Super-120B-A12B": (120.6, None),
+    "Nemotron-3-Ultra-550B-A55B": (550.0, 55.0),
+    "Nemotron-H-56B": (56.0, None),
     "Qwen3-Next-80B-A3B": (80.0, None),  # 3 B active is rounded down: 3.6 by its config
 }
 
@@ -87,6 +94,8 @@ def test_every_file(path):
         ("GLM-5", "bf16", 0, (1152 + 132) * 78),
         ("GLM-5.2", "bf16", 0, 1152 * 78 + 132 * 21),
         ("Qwen3.5-397B-A17B", "bf16", 45 * (64 * 128**2 * 4 + 3 * 12288 * 2), 2 * 2 * 256 * 15 * 2),
+        # 8 groups of B and C beside the heads' inputs; 6 attention layers
+        ("Nemotron-3-Nano-30B-A3B", "fp8", 23 * (64 * 64 * 512 + 3 * 6144 * 2), 2 * 2 * 128 * 6),
         ("Qwen3-Next-80B-A3B", "fp8", 36 * (32 * 128**2 * 4 + 3 * 8192 * 2), 2 * 2 * 256 * 12),
     ],
 )

@@ -13,6 +13,8 @@ from aiconf.cli.runs import app
 from aiconf.errors import UserError
 from aiconf.runs.check import check, grouped, summary
 from aiconf.runs.history import kv_dtype
+from aiconf.runs.layouts import aggregated_workers
+from aiconf.runs.names import model_of, short_names
 from aiconf.runs.read import read_rows
 from aiconf.runs.write import ADDED, write_csv
 
@@ -220,3 +222,24 @@ def test_table_lists_reasons_and_counts(tmp_path: Path):
 )
 def test_old_vllm_keeps_a_bf16_cache(backend, version, date, expected):
     assert kv_dtype(backend, version, date) == expected
+
+
+@pytest.mark.parametrize(
+    ("notes", "expected"),
+    [
+        ("AIC_fields tp=8 attn_dp=1 moe_tp=1 moe_ep=16 bs=4", "tp8pp1dp2ep16"),
+        ("AIC_fields tp=16 moe_tp=4 moe_ep=4; AIC file has tp*ep folded", "tp4pp1dp1ep4"),
+        ("AIC_fields tp=16 moe_tp=4 moe_ep=4; AIC_fields fold tp*ep and are WRONG", "tp4pp1dp1ep4"),
+    ],
+)
+def test_folded_fields_say_nothing_about_attention_dp(notes: str, expected: str):
+    found = expected.removeprefix("tp").split("pp")[0]
+    ep = expected.rsplit("ep", 1)[1]
+    cells = GOOD | {"tp": found, "num_gpus": found, "dp": "1", "ep": ep, "notes": notes}
+    assert str(aggregated_workers(cells).parallel) == expected
+
+
+def test_short_names_of_result_files_lead_to_families():
+    assert model_of("qwen3.5", "fp8").checkpoint == "Qwen/Qwen3.5-397B-A17B-FP8"
+    for family in short_names().values():
+        assert model_of(family, None).layers

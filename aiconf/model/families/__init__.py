@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from aiconf.model.families import dense, hybrid, latent, moe, pattern
+from aiconf.model.families import dense, hybrid, kimi, latent, moe, nemotron, pattern
 from aiconf.model.families.config import Config
 from aiconf.model.spec import LayerGroup
 
 
 @dataclass(frozen=True)
 class Family:
-    """Reads the layers of an architecture; ``section`` holds the language model's figures."""
+    """Reads the layers of an architecture.
+
+    section: where config.json holds the language model's figures. experts: where a layer holds
+    its routed experts, as lists of quantised modules name them.
+    """
 
     layers: Callable[[Config], tuple[LayerGroup, ...]]
     section: str | None = None
+    experts: str = "mlp.experts"
 
 
 FAMILIES: dict[str, Family] = {
@@ -36,8 +41,12 @@ FAMILIES: dict[str, Family] = {
     "Llama4ForConditionalGeneration": Family(pattern.llama4, section="text_config"),
     "Gemma3ForCausalLM": Family(pattern.gemma3),
     "Gemma3ForConditionalGeneration": Family(pattern.gemma3, section="text_config"),
+    "Gemma4ForConditionalGeneration": Family(
+        pattern.gemma4, section="text_config", experts="experts"
+    ),
     "MiMoV2FlashForCausalLM": Family(pattern.mimo_v2),
     "Step3p7FlashForCausalLM": Family(pattern.step3),
+    "NemotronHForCausalLM": Family(nemotron.nemotron_h),
     "MixtralForCausalLM": Family(moe.mixtral),
     "GptOssForCausalLM": Family(moe.gpt_oss),
     "MiniMaxM2ForCausalLM": Family(moe.minimax_m2),
@@ -46,6 +55,7 @@ FAMILIES: dict[str, Family] = {
     "DeepseekV3ForCausalLM": Family(latent.deepseek),
     "DeepseekV32ForCausalLM": Family(latent.deepseek),
     "GlmMoeDsaForCausalLM": Family(latent.deepseek),
+    "KimiK3ForConditionalGeneration": Family(kimi.kimi_linear, section="text_config"),
     "KimiK25ForConditionalGeneration": Family(latent.deepseek, section="text_config"),
 }
 

@@ -52,6 +52,35 @@ def gemma3(config: Config) -> tuple[LayerGroup, ...]:
     return tuple(replace(group, norms=4) for group in groups)
 
 
+def gemma4(config: Config) -> tuple[LayerGroup, ...]:
+    """Read the text side of Gemma4ForConditionalGeneration (transformers models/gemma4).
+
+    Full layers have wider and fewer KV heads, whose keys serve as values where
+    ``attention_k_eq_v``; with ``enable_moe_block`` experts run beside the dense feed-forward,
+    which is then an always-active shared expert.
+    """
+    if config.whole("hidden_size_per_layer_input", default=0, least=0):
+        raise config.problem("embeddings per layer (hidden_size_per_layer_input) are not modelled")
+    if config.whole("num_kv_shared_layers", default=0, least=0):
+        raise config.problem("layers that share a KV cache (num_kv_shared_layers) are not modelled")
+    windowed = replace(
+        grouped_attention(config, qk_norm=True), window=config.whole("sliding_window")
+    )
+    heads, size = windowed.heads, config.whole("global_head_dim", default=windowed.head_dim)
+    kv_heads = config.whole("num_global_key_value_heads", default=windowed.kv_heads)
+    joint = config.flag("attention_k_eq_v")
+    full = Attention("gqa", heads, kv_heads, size, size, qk_norm=True, joint_kv=joint)
+    width = config.whole("intermediate_size")
+    ffn: DenseFfn | MoeFfn = DenseFfn(width)
+    if config.flag("enable_moe_block"):
+        experts = config.whole("num_experts")
+        topk, inner = config.whole("top_k_experts"), config.whole("moe_intermediate_size")
+        ffn = MoeFfn(experts, topk, inner, shared_intermediate=width)
+    kinds = _all(config, config.get("layer_types") or ())
+    groups = _grouped((_either(config, kind, windowed, full), ffn) for kind in kinds)
+    return tuple(replace(group, norms=4) for group in groups)
+
+
 def mimo_v2(config: Config) -> tuple[LayerGroup, ...]:
     """Read MiMoV2FlashForCausalLM: windowed layers have their own heads and sinks."""
     full = Attention(

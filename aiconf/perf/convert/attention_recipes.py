@@ -125,6 +125,22 @@ def _mla_bmm(d: pd.DataFrame, _: Context) -> pd.DataFrame:
     )
 
 
+def _mamba2(d: pd.DataFrame, context: Context) -> pd.DataFrame:
+    heads = {
+        "num_k_heads": d.n_groups,
+        "num_v_heads": d.nheads,
+        "head_k_dim": d.d_state,
+        "head_v_dim": d.head_dim,
+    }
+    return _gated_delta(d.assign(**heads), context)
+
+
+def _kimi_delta(d: pd.DataFrame, context: Context) -> pd.DataFrame:
+    # Rows of drafted tokens and of convolution and recurrence in one kernel are left out.
+    joined = d.kernel_source.isin(["kda_fused_decode", "fused_kda_decode"])
+    return _gated_delta(d[~joined & (d.phase != "verify")], context)
+
+
 def _gated_delta(d: pd.DataFrame, _: Context) -> pd.DataFrame:
     # The hidden size does not reach these kernels: models of equal heads are repeats.
     phases = {"context": "prefill", "generation": "decode"}
@@ -158,5 +174,7 @@ ATTENTION_RECIPES: dict[str, tuple[str, Recipe]] = {
     "dsa_context_module_perf": ("dsa_prefill", _dsa_prefill),
     "dsa_generation_module_perf": ("dsa_decode", _dsa_decode),
     "mla_bmm_perf": ("mla_bmm", _mla_bmm),
+    "mamba2_perf": ("linear_attention", _mamba2),
+    "kda_perf": ("linear_attention", _kimi_delta),
     "gdn_perf": ("linear_attention", _gated_delta),
 }
