@@ -91,8 +91,10 @@ def search(
     kv_dtype: str | None = None,
     mode: Mode = "any",
     objective: Objective = "throughput",
+    confidence: float | None = None,
     top: int = 5,
     perf_db: str | Path | None = None,
+    calibration: str | Path | None = None,
 ) -> SearchResult:
     """Find the best deployments of a model.
 
@@ -119,10 +121,15 @@ def search(
         ``any``, ``agg`` or ``disagg``.
     objective
         ``throughput`` (output tokens/s/GPU), ``latency`` or ``cost``.
+    confidence
+        Probability with which all targets must be met, between 0 and 1; None: the predicted
+        means must meet them.
     top
         Candidates kept per mode.
     perf_db
         Folder with tables of your own, laid over the embedded ones.
+    calibration
+        File of ``aiconf runs calibrate``; None: the one that is shipped.
 
     Raises
     ------
@@ -133,10 +140,11 @@ def search(
     work = Workload(isl, osl, prefix)
     sla = Sla(_target("ttft", ttft), _target("tpot", tpot), _target("latency", latency))
     folder = Path(perf_db) if perf_db is not None else None
+    fitted = Path(calibration) if calibration is not None else None
     specs = _specs(model, precision)
     names = _backends(backend)
-    platforms = tuple(platform(system, name, folder) for name in names)
-    decoding = tuple(platform(decode_system or system, name, folder) for name in names)
+    platforms = tuple(platform(system, name, folder, (), fitted) for name in names)
+    decoding = tuple(platform(decode_system or system, name, folder, (), fitted) for name in names)
     for one in platforms:
         _check_version(one, backend_version)
     require_whole("top", top, 1)
@@ -151,6 +159,7 @@ def search(
         objective=objective,
         mode=mode,
         kv_dtype=kv_dtype,
+        confidence=confidence,
         left_out=tuple(f"{s.checkpoint} ({s.precision})" for s in specs if s not in chosen),
     )
     found = SearchResult(request, _search(request, keep=top))
@@ -177,6 +186,7 @@ def estimate(
     precision: str | None = None,
     kv_dtype: str | None = None,
     perf_db: str | Path | None = None,
+    calibration: str | Path | None = None,
 ) -> EstimateResult:
     """Predict one configuration and explain it.
 
@@ -200,14 +210,15 @@ def estimate(
     """
     _texts(model=model, system=system, backend=backend, layout=layout)
     folder = Path(perf_db) if perf_db is not None else None
+    fitted = Path(calibration) if calibration is not None else None
     spec = _specs(model, precision)[0]
     work = Workload(isl, osl, prefix)
-    first = platform(system, backend, folder)
+    first = platform(system, backend, folder, (), fitted)
     _check_version(first, backend_version)
     setting = Setting(
         spec=spec,
         platform=first,
-        decode_platform=platform(decode_system or system, backend, folder),
+        decode_platform=platform(decode_system or system, backend, folder, (), fitted),
         workload=work,
         layout=layout,
         concurrency=concurrency,
@@ -255,6 +266,7 @@ def replay(
     precision: str | None = None,
     kv_dtype: str | None = None,
     perf_db: str | Path | None = None,
+    calibration: str | Path | None = None,
 ) -> ReplayResult:
     """Replay single requests through a deployment.
 
@@ -294,7 +306,8 @@ def replay(
     _texts(model=model, system=system, backend=backend, layout=layout)
     require_whole("seed", seed, 0)
     folder = Path(perf_db) if perf_db is not None else None
-    place = platform(system, backend, folder)
+    fitted = Path(calibration) if calibration is not None else None
+    place = platform(system, backend, folder, (), fitted)
     _check_version(place, backend_version)
     demand = demand_of(
         {"concurrency": concurrency, "rate": rate, "static": static, "offline": offline},
@@ -313,7 +326,9 @@ def replay(
         max_sequences=max_sequences,
         kv_dtype=kv_dtype,
         speculation=Speculation(drafts, acceptance) if drafts else None,
-        prefill_platform=platform(system, backend, folder, prefill_changes(place.traits)),
+        prefill_platform=platform(
+            system, backend, folder, prefill_changes(place.traits), fitted
+        ),
     )
     require_kv_dtype(kv_dtype)
     sla = Sla(_target("ttft", ttft), _target("tpot", tpot))

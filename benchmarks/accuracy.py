@@ -1,142 +1,185 @@
-"""Accuracy: predictions against measured runs, as tables.
+"""Accuracy: replayed predictions against measured runs, as tables.
 
-    python benchmarks/accuracy.py [--runs FOLDER] [--markdown]
+    python benchmarks/accuracy.py [--runs FOLDER] [--rows N] [--markdown]
 
-Errors are of the mean TPOT and mean TTFT of aggregated engines under a closed loop. Prediction
-is the closed form; nothing in it was fitted to these rows.
+Every group (hardware, model, backend, mode) is predicted with parameters that were fitted
+without it; groups that the fit does not use (a model that ships a draft layer, and rows that do
+not say whether it was on) with those of all others. TTFT is the median where a row states it,
+else the mean. A figure of a table is the mean or median over groups of the mean error of each.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from measured import FILES, FOLDER, Run, aggregated_runs
+from peer import PEER, PEER_CHOICE
 
-from aiconf.api import estimate
-from aiconf.errors import UserError
+from aiconf.runs.calibrate import Observed, covered, hides_drafts, replayed_by_group
+from aiconf.runs.fit import fit
+from aiconf.runs.measured import MeasuredRun, Row
+from aiconf.runs.read import read_rows
 
-# AIConfigurator 0.12.0 on the same two files with duplicates removed: mean and median absolute
-# error in % of TPOT, then of TTFT, and rows. Source: its own estimates of these rows, taken on a
-# 2-core machine; it answered 71 % of them from tables. The slices by engine are "no MTP".
-PEER = {
-    "all": (20.4, 14.4, 50.1, 49.4, 2199),
-    "trtllm": (12.8, 9.6, 49.1, 45.8, 564),
-    "sglang": (21.8, 17.5, 69.8, 75.7, 404),
-    "vllm": (26.1, 16.0, 43.7, 43.4, 340),
-}
-PEER_COVERAGE = 71
-TTFT_LABEL = "TTFT: closed form, no burst; replaced by the replay"
-
-
-@dataclass(frozen=True)
-class Error:
-    """Relative errors of one predicted run (predicted / measured - 1); ttft NaN: not measured."""
-
-    run: Run
-    tpot: float
-    ttft: float
+FOLDER = Path(__file__).resolve().parents[2] / "shared" / "runs"
+FILES = (
+    "inferencemax_agg_bmk_mantile", "inferencex_app_benchmarks", "aic_silicon_nvidia_internal",
+    "aic_silicon_inferencex", "trtllm_online_serving_v014",
+)  # fmt: skip
+METRICS = {"tpot": "TPOT", "ttft": "TTFT", "output": "output rate"}
+LIMITS = (0.010, 0.015, 0.020, 0.030, 0.050, 0.080)  # seconds of TPOT
+FEWEST = 6  # configurations of a group among which one is chosen
 
 
-def predict(runs: Iterable[Run]) -> tuple[list[Error], list[tuple[Run, str]]]:
-    """Predict every run; return the errors, and the runs that were refused with the reason."""
-    errors, refused = [], []
-    for run in runs:
-        try:
-            best = estimate(**run.arguments).best
-        except UserError as problem:
-            refused.append((run, str(problem)))
-            continue
-        ttft = best["ttft_ms"] / run.ttft_ms - 1.0 if run.ttft_ms else np.nan
-        errors.append(Error(run, best["tpot_ms"] / run.tpot_ms - 1.0, ttft))
-    return errors, refused
+def scored(path: Path) -> list[Row]:
+    """Rows of a file that count: of one of them only those whose configuration is known."""
+    rows = read_rows(path, {})
+    if path.stem != "aic_silicon_inferencex":
+        return rows
+    return [
+        row for row in rows
+        if row.cells["serving_mode"] == "agg" and "deepseek" not in row.cells["model"].lower()
+    ]  # fmt: skip
 
 
-def _figures(errors: list[Error]) -> tuple[float, ...]:
-    """Mean |e|, median |e| and bias of TPOT, then mean |e| and median |e| of TTFT, in %."""
-    tpot = np.array([error.tpot for error in errors]) * 100
-    ttft = np.array([error.ttft for error in errors]) * 100
-    ttft = ttft[~np.isnan(ttft)]
-    far = np.abs(ttft) if len(ttft) else np.array([np.nan])
-    size = np.abs(tpot)
-    return (size.mean(), float(np.median(size)), tpot.mean(), far.mean(), float(np.median(far)))
+def error(one: Observed, metric: str) -> float:
+    """Relative error, predicted / measured - 1."""
+    return float(np.expm1(-one.errors[metric]))
 
 
-def _print_table(
-    title: str, groups: dict[str, list[Error]], asked: Counter[str], markdown: bool
-) -> None:
-    heads = ("rows", "answered", "TPOT mean", "median", "bias", "TTFT mean", "median")
-    width = max(len(name) for name in [title, *groups])
-    rows = []
-    for name, errors in groups.items():
-        count, share = len(errors), 100 * len(errors) / asked[name]
-        numbers = [f"{value:+.1f}" if place == 2 else f"{value:.1f}"
-                   for place, value in enumerate(_figures(errors))]  # fmt: skip
-        rows.append((name, str(count), f"{share:.0f} %", *numbers))
+def group_means(observed: Iterable[Observed], metric: str) -> list[float]:
+    """Mean absolute error of each group."""
+    groups: dict[object, list[float]] = defaultdict(list)
+    for one in observed:
+        if metric in one.errors:
+            groups[one.group].append(abs(error(one, metric)))
+    return [float(np.mean(errors)) for errors in groups.values()]
+
+
+def line(title: str, observed: Sequence[Observed], markdown: bool) -> str:
+    """One row of the table: over groups and over rows, by metric."""
+    cells = [title, str(len(observed))]
+    for metric in METRICS:
+        groups = group_means(observed, metric)
+        rows = [abs(error(one, metric)) for one in observed if metric in one.errors]
+        for values in (groups, rows):
+            cells.append(
+                f"{100 * np.mean(values):.1f} / {100 * np.median(values):.1f}" if values else "-"
+            )
+    cells.append(PEER.get(title, "-"))
+    return _row(cells, markdown)
+
+
+def _row(cells: Sequence[str], markdown: bool) -> str:
     if markdown:
-        print(f"| {title} | " + " | ".join(heads) + " |")
-        print("|---|" + "---:|" * len(heads))
-        print("\n".join("| " + " | ".join(row) + " |" for row in rows), end="\n\n")
-        return
-    print(f"{title:{width}s} " + " ".join(f"{head:>9s}" for head in heads))
-    for name, *numbers in rows:
-        print(f"{name:{width}s} " + " ".join(f"{number:>9s}" for number in numbers))
-    print()
+        return "| " + " | ".join(cells) + " |"
+    widths = (34, 6, *(13,) * 6, 30)
+    return "  ".join(f"{cell:{width}}" for cell, width in zip(cells, widths, strict=True))
 
 
-def _grouped(errors: list[Error], key: Callable[[Run], str]) -> dict[str, list[Error]]:
-    groups: dict[str, list[Error]] = defaultdict(list)
-    for error in errors:
-        groups[key(error.run)].append(error)
-    return dict(sorted(groups.items()))
+def slices(observed: Sequence[Observed]) -> list[tuple[str, list[Observed]]]:
+    """Parts of the runs that have a line of their own."""
+    agg = [one for one in observed if one.run.mode == "agg"]
+    found = [("all", list(observed)), ("aggregated", agg)]
+    for backend in ("vllm", "sglang", "trtllm"):
+        own = [one for one in agg if one.run.deployment.backend == backend]
+        found.append((f"aggregated, {backend}", own))
+    apart = [one for one in observed if one.run.mode == "disagg"]
+    rack = [one for one in apart if one.run.deployment.system == "gb200"]
+    drafted = [one for one in observed if one.run.deployment.speculation is not None]
+    return [
+        *found, ("disaggregated", apart), ("disaggregated, GB200", rack),
+        ("speculative decoding", drafted),
+    ]  # fmt: skip
 
 
-def _report(runs: list[Run], markdown: bool, kind: str) -> None:
-    errors, refused = predict(runs)
-    keys: list[tuple[str, Callable[[Run], str]]] = [
-        (kind, lambda run: "all"),
-        ("by backend", lambda run: run.backend),
-        ("by hardware", lambda run: run.hardware),
-        (
-            "by group",
-            lambda r: f"{r.hardware}, {r.backend}, {r.model.rsplit('/', 1)[-1]}, {r.precision}",
-        ),
-    ]
-    for title, key in keys:
-        _print_table(title, _grouped(errors, key), Counter(map(key, runs)), markdown)
-    reasons = Counter((run.model.rsplit("/", 1)[-1], why.split(":")[0]) for run, why in refused)
-    if reasons:
-        print("Not answered:")
-        for (model, why), count in reasons.most_common(12):
-            print(f"  {count:4d}  {model}: {why}")
-        print()
+def choices(observed: Iterable[Observed]) -> tuple[list[float], int, int]:
+    """Choose by prediction under limits of TPOT; judge by what was measured.
+
+    Returns the shares of the best measured throughput per GPU that the choices deliver, how many
+    choices break the limit by more than 5 %, and how many there were.
+    """
+    groups: dict[object, list[Observed]] = defaultdict(list)
+    for one in observed:
+        run = one.run
+        if run.traffic.kind == "closed" and run.metrics.tpot_mean and one.found.tpot_mean:
+            key = (*one.group[:3], run.deployment.precision, run.traffic.isl, run.traffic.osl)
+            groups[key].append(one)
+    delivered, broken, asked = [], 0, 0
+    for members in groups.values():
+        if len({(one.run.deployment, one.run.traffic) for one in members}) < FEWEST:
+            continue
+        for limit in LIMITS:
+            within = [one for one in members if (one.run.metrics.tpot_mean or 0.0) <= limit]
+            allowed = [one for one in members if (one.found.tpot_mean or 0.0) <= limit]
+            if not within or not allowed:
+                continue
+            chosen = max(allowed, key=lambda one: one.found.output_rate / gpus(one.run))
+            asked += 1
+            if (chosen.run.metrics.tpot_mean or 0.0) > 1.05 * limit:
+                broken += 1
+                continue
+            best = max(rate(one.run) for one in within)
+            delivered.append(min(rate(chosen.run) / best, 1.0))
+    return delivered, broken, asked
+
+
+def gpus(run: MeasuredRun) -> int:
+    """GPUs of all workers."""
+    before = run.deployment.prefill
+    return run.deployment.workers.gpus + (before.gpus if before else 0)
+
+
+def rate(run: MeasuredRun) -> float:
+    """Measured output tokens/s per GPU; from the times (Little's law) where it is not stated."""
+    metrics, traffic = run.metrics, run.traffic
+    if metrics.output_rate:
+        return metrics.output_rate / gpus(run)
+    tokens = traffic.osl * (1.0 + traffic.least) / 2.0
+    ttft = metrics.ttft_mean or (metrics.ttft[1] if metrics.ttft else 0.0)
+    seconds = ttft + (tokens - 1.0) * (metrics.tpot_mean or 0.0)
+    return traffic.users * tokens / seconds / gpus(run)
 
 
 def main() -> None:
-    """Print the tables."""
-    parser = argparse.ArgumentParser(description="Compare predictions with measured runs.")
-    parser.add_argument("--runs", type=Path, default=FOLDER, help="folder of the CSV files")
-    parser.add_argument("--markdown", action="store_true")
+    """Fit, replay every group without itself, and print the tables."""
+    parser = argparse.ArgumentParser(description="Compare replays with measured runs.")
+    parser.add_argument("--runs", type=Path, default=FOLDER, help="folder of measured runs")
+    parser.add_argument("--rows", type=int, default=6, help="runs of a group that are fitted to")
+    parser.add_argument("--markdown", action="store_true", help="print Markdown tables")
     options = parser.parse_args()
     if not options.runs.is_dir():
         raise SystemExit(f"no measured runs in {options.runs}: name their folder with --runs")
-    runs = list(aggregated_runs(options.runs, FILES))
-    print(f"Absolute errors of the means in %. {TTFT_LABEL}.\n")
-    clear = [run for run in runs if not run.hides_drafts and not run.queued]
-    _report(clear, options.markdown, "aggregated")
-    print("Rows whose engine admitted only some of the users (TTFT longer than the decoding):\n")
-    _report([run for run in runs if run.queued], options.markdown, "queued")
-    print("Rows of DeepSeek whose source hides whether MTP was on (its TPOT may be of drafts):\n")
-    hidden = [run for run in runs if run.hides_drafts and not run.queued]
-    _report(hidden, options.markdown, "MTP not stated")
-    print(f"AIConfigurator 0.12, both files, answers {PEER_COVERAGE} % of the rows:")
-    for name, (tpot, tpot_mid, ttft, ttft_mid, count) in PEER.items():
-        print(f"  {name:7s} {count:5d} rows  TPOT mean {tpot:.1f} median {tpot_mid:.1f}"
-              f"  TTFT mean {ttft:.1f} median {ttft_mid:.1f}")  # fmt: skip
+    start = time.perf_counter()
+    rows = [row for name in FILES for row in scored(options.runs / f"{name}.csv")]
+    asked = [row for row in rows if row.status != "skipped"]
+    runs = [row.run for row in rows if row.run is not None]
+    used = [row.run for row in rows if row.run is not None and not hides_drafts(row)]
+    report = partial(print, file=sys.stderr)
+    found = fit(used, rows=options.rows, progress=report)
+    observed = replayed_by_group(runs, found, leave_out=True, progress=report)
+    print(f"{len(rows)} rows: {len(rows) - len(asked)} say too little, {len(observed)} answered "
+          f"({len(observed) / len(asked):.1%} of the others)\n")  # fmt: skip
+    heads = ["mean / median error, %", "rows"]
+    heads += [f"{title}, {over}" for title in METRICS.values() for over in ("groups", "rows")]
+    print(_row([*heads, "AIConfigurator 0.12 (rows)"], options.markdown))
+    if options.markdown:
+        print(_row(["---"] * 9, True))
+    for title, part in slices(observed):
+        print(line(title, part, options.markdown))
+    inside = ", ".join(f"{METRICS[m]} {share:.0%}" for m, share in covered(observed).items())
+    print(f"\nWithin the 80 % interval made without the group: {inside}")
+    delivered, broken, asked_choices = choices(observed)
+    print(f"\n{asked_choices} choices by a limit of TPOT: {broken / asked_choices:.1%} break it by "
+          f"more than 5 %; the others deliver {np.median(delivered):.1%} (median; 10th percentile "
+          f"{np.percentile(delivered, 10):.0%}) of the best measured throughput. "
+          f"{PEER_CHOICE}")  # fmt: skip
+    print(f"\n{time.perf_counter() - start:.0f} s", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ _ADDED = (
 )  # fmt: skip
 _VERDICT = ("status", "reason")
 
+_FOLDERS = ("perf_db", "calibration")  # of the whole batch, never of a row
+
 
 def run(source: Path, out: Path | None, options: dict[str, Any], *, force: bool) -> None:
     """Predict the rows of ``source`` and write them to ``out`` or print them.
@@ -114,7 +116,7 @@ def _given(row: dict[str, str], options: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for field, text in row.items():
         name = _option(field)
-        if name in options and name != "perf_db" and text and text.strip():
+        if name in options and name not in _FOLDERS and text and text.strip():
             found[name] = _whole(name, text) if name in _WHOLE else text.strip()
     return found
 
@@ -142,8 +144,8 @@ def _answer(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 def _write(out: Path | None, fields: list[str], records: list[dict[str, Any]]) -> None:
-    from aiconf.report.files import write_text
     from aiconf.report.rows import csv_text
+    from aiconf.resources import write_text
 
     text = csv_text(records, fields)
     if out is None:

@@ -9,6 +9,7 @@ import typer
 
 from aiconf.cli.options import (
     BackendVersion,
+    Calibration,
     DecodeSystem,
     Force,
     Isl,
@@ -76,6 +77,7 @@ def estimate(
     precision: Precision = None,
     kv_dtype: KvDtype = None,
     perf_db: PerfDb = None,
+    calibration: Calibration = None,
     source: Annotated[
         Path | None,
         typer.Option("--from", metavar="FILE.csv", help="Predict every row; columns are named "
@@ -104,6 +106,7 @@ def estimate(
         "prefill_batch": prefill_batch, "token_budget": token_budget, "backend": backend,
         "backend_version": version_or_none(backend_version), "decode_system": decode_system,
         "precision": precision, "kv_dtype": kv_dtype, "perf_db": perf_db,
+        "calibration": calibration,
     }  # fmt: skip
     if source is not None:
         if save_dir is not None:

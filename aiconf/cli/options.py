@@ -87,6 +87,11 @@ PerfDb = Annotated[
     Path | None,
     typer.Option("--perf-db", metavar="DIR", help="Your own tables, laid over the embedded."),
 ]
+Calibration = Annotated[
+    Path | None,
+    typer.Option("--calibration", metavar="FILE.yaml",
+                 help="From `aiconf runs calibrate`; default: the one that is shipped."),
+]  # fmt: skip
 Output = Annotated[
     str,
     typer.Option(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aiconf.cli.options import one_of
+from aiconf.cli.options import Calibration, one_of, whole
 
 if TYPE_CHECKING:
+    from aiconf.engine.calibration import Calibration as Fitted
     from aiconf.runs.check import Checked
 
 app = typer.Typer(
@@ -61,6 +63,7 @@ def check(
     concurrency: Annotated[
         str, typer.Option(metavar="USERS", help="Users of a closed loop, where not stated.")
     ] = "",
+    calibration: Calibration = None,
 ) -> None:  # fmt: skip
     """Predict every row of measured runs by replay and print the error.
 
@@ -78,10 +81,63 @@ def check(
     given |= _layout_cells(layout, workers, prefill_layout, prefill_workers)
     stated = {name: value for name, value in given.items() if value}
     rows = [row for path in files for row in read_rows(path, stated)]
-    checked = predicted(rows)
+    checked = predicted(rows, calibration)
     if out is not None:
         write_csv(out, checked)
     _show(checked, output)
+
+
+@app.command()
+def calibrate(
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help="Measured runs, as `runs check` reads them."),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="FILE.yaml", help="Where the calibration goes.")
+    ],
+    seed: Annotated[
+        int, typer.Option("--seed", parser=whole, metavar="N", help="Of the runs that are drawn.")
+    ] = 0,
+    rows: Annotated[
+        int,
+        typer.Option("--rows", parser=whole, metavar="N",
+                     help="Runs of a group that are fitted to, at most."),
+    ] = 6,
+) -> None:  # fmt: skip
+    """Fit the physical parameters of the engines to measured runs.
+
+    Use the result with --calibration. Every group of runs (hardware, model, backend, mode) is
+    also predicted without having been fitted to: that is the error printed, and the interval
+    of groups that nobody has measured.
+    """
+    from aiconf.runs.calibrate import calibrate as fitted
+    from aiconf.runs.calibration_file import write_calibration
+
+    found, _ = fitted(files, seed=seed, rows=rows, progress=partial(typer.echo, err=True))
+    write_calibration(out, found)
+    typer.echo("Error on groups left out of the fit, in %\n")
+    for metric, title in (("tpot", "TPOT"), ("ttft", "TTFT"), ("output", "output rate")):
+        if f"{metric}_mean" in found.validation:
+            mean, median = (found.validation[f"{metric}_{name}"] for name in ("mean", "median"))
+            groups = found.validation[f"{metric}_groups"]
+            typer.echo(f"  {title:12} mean {mean:6.1%}  median {median:6.1%}  {groups:.0f} groups")
+    typer.echo("")
+    for line in _parameters(found):
+        typer.echo(line)
+    typer.echo(f"\nwritten to {out}", err=True)
+
+
+def _parameters(found: Fitted) -> list[str]:
+    """Every parameter with its interval, one line each."""
+    lines = []
+    for engine in found.engines:
+        lines.append(f"{engine.backend}, sm {engine.sm[0]} to {engine.sm[1]}")
+        lines += [
+            f"  {name:32} {one.value:10.4g}  ({one.low:.4g} to {one.high:.4g})"
+            for name, one in engine.facts.items()
+        ]
+    return lines
 
 
 def _layout_cells(
@@ -140,6 +196,7 @@ def _tables(
         figures += [
             Column(f"{metric}_mean", f"{title} mean", 1), Column(f"{metric}_median", "median", 1),
             Column(f"{metric}_bias", "bias", 1), Column(f"{metric}_p90", "p90", 1),
+            Column(f"{metric}_inside", "in 80 %", 0),
         ]  # fmt: skip
     names = [Column(name, name) for name in ("hardware", "backend", "model", "mode")]
     last = {"hardware": "all"} | total
@@ -159,7 +216,7 @@ def _tables(
 
 
 def _percent(record: dict[str, Any]) -> dict[str, Any]:
-    shares = ("coverage", "mean", "median", "bias", "p90")
+    shares = ("coverage", "mean", "median", "bias", "p90", "inside")
     return {
         name: value * 100 if isinstance(value, float) and name.endswith(shares) else value
         for name, value in record.items()

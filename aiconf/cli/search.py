@@ -9,6 +9,7 @@ import typer
 
 from aiconf.cli.options import (
     BackendVersion,
+    Calibration,
     DecodeSystem,
     Force,
     Isl,
@@ -83,11 +84,17 @@ def search(
         typer.Option("--objective", parser=one_of(*_OBJECTIVES), metavar="WHAT",
                      help="throughput, latency or cost."),
     ] = "throughput",
+    confidence: Annotated[
+        float | None,
+        typer.Option("--confidence", parser=amount, metavar="P",
+                     help="Probability with which all targets must be met, like 0.9."),
+    ] = None,
     top: Annotated[
         int, typer.Option("--top", "--top-n", parser=whole, metavar="N",
                           help="Rows per serving mode.")
     ] = 5,
     perf_db: PerfDb = None,
+    calibration: Calibration = None,
     save_dir: Annotated[
         Path | None,
         typer.Option("--save-dir", metavar="DIR", help="Write deployments, figures and data."),
@@ -109,7 +116,7 @@ def search(
         prefix=prefix, backend=backend, backend_version=version_or_none(backend_version),
         decode_system=decode_system, precision=precision, kv_dtype=kv_dtype,
         mode=cast("Mode", _MODES[mode]), objective=cast("Objective", objective),
-        top=top, perf_db=perf_db,
+        confidence=confidence, top=top, perf_db=perf_db, calibration=calibration,
     )  # fmt: skip
     found = found.noting(context.obj or [])
     if save_dir is not None:

@@ -9,6 +9,7 @@ import typer
 
 from aiconf.cli.options import (
     BackendVersion,
+    Calibration,
     Isl,
     KvDtype,
     Model,
@@ -134,6 +135,7 @@ def simulate(
     precision: Precision = None,
     kv_dtype: KvDtype = None,
     perf_db: PerfDb = None,
+    calibration: Calibration = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", metavar="FILE.csv", help="Write the single requests."),
@@ -156,10 +158,10 @@ def simulate(
         token_budget=token_budget, max_sequences=max_sequences,
         drafts=drafts, acceptance=acceptance, ttft=ttft, tpot=tpot,
         backend=backend, backend_version=version_or_none(backend_version),
-        precision=precision, kv_dtype=kv_dtype, perf_db=perf_db,
+        precision=precision, kv_dtype=kv_dtype, perf_db=perf_db, calibration=calibration,
     )  # fmt: skip
     if out is not None:
-        from aiconf.report.files import write_text
+        from aiconf.resources import write_text
 
         write_text(out, found.requests_csv())
         typer.echo(f"written to {out}", err=True)

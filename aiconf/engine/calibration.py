@@ -98,6 +98,11 @@ class Calibration:
         )
 
 
+def no_calibration() -> Calibration:
+    """Return a calibration that changes nothing and knows no errors."""
+    return Calibration(aiconf.__version__, 0, (), (), (), {})
+
+
 def load_calibration(path: Path | None = None) -> Calibration:
     """Read a calibration file; None: the one that is shipped.
 
@@ -108,7 +113,7 @@ def load_calibration(path: Path | None = None) -> Calibration:
     """
     shipped = data_dir("calibration") / "default.yaml"
     if path is None and not shipped.is_file():
-        return Calibration(aiconf.__version__, 0, (), (), (), {})
+        return no_calibration()
     return _load(path or shipped)
 
 
@@ -129,9 +134,28 @@ def _load(path: Path) -> Calibration:
             f"calibration {path} was fitted by aiconf {tool}, this is {aiconf.__version__}: "
             f"its parameters belong to another model; fit it again with aiconf runs calibrate"
         )
+    if isinstance(given, Mapping) and isinstance(given.get("spreads"), str):
+        given = {**given, "spreads": _spreads(given["spreads"], path)}
     try:
         return TypeAdapter(Calibration).validate_python(given)
     except ValidationError as problem:
         first = problem.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise UserError(f"calibration {path}: {where}: {first['msg']}") from None
+
+
+def _spreads(block: str, path: Path) -> list[dict[str, Any]]:
+    """Read the block of spreads: one per line, in columns."""
+    names = ("metric", "mode", "system", "backend", "model", "fallback", "groups", "rows")
+    found = []
+    for line in block.splitlines():
+        words = line.split()
+        if len(words) != len(names) + len(LEVELS):
+            raise UserError(
+                f"calibration {path}: a spread has {len(words)} columns, not "
+                f"{len(names) + len(LEVELS)}: {line[:60]}"
+            )
+        cells: dict[str, Any] = dict(zip(names, words, strict=False))
+        cells |= {name: "" for name in ("system", "backend", "model") if cells[name] == "-"}
+        found.append(cells | {"quantiles": words[len(names) :]})
+    return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from aiconf.engine.calibration import Calibration, no_calibration
 from aiconf.engine.capacity import Capacity, capacity
 from aiconf.engine.step import StepModel
 from aiconf.engine.traits import Traits
@@ -23,6 +24,7 @@ class Platform:
     traits: Traits
     tables: Tables
     version: str  # engine version of the tables; the traits' own where nothing was measured
+    calibration: Calibration = field(default_factory=no_calibration)
     steps: dict[tuple[ModelSpec, Parallel, str], StepModel] = field(default_factory=dict)
     rooms: dict[tuple[object, ...], Capacity] = field(default_factory=dict)
 

@@ -48,11 +48,13 @@ def platform(
         For an unknown system or backend, or a folder or calibration that cannot be read.
     """
     place, traits = load_system(system), load_traits(backend)
-    fitted = load_calibration(calibration).changes(traits.name, place.gpu.sm)
+    known = load_calibration(calibration)
+    fitted = known.changes(traits.name, place.gpu.sm)
     mine = tuple(one for one in changes if not one[0].startswith(_BESIDE_TABLES))
     tables = _tables(place.name, traits.name, perf_db, mine)
     version = _database(perf_db).version(place.name, traits.name) or traits.version
-    return Platform(place, changed(changed(traits, fitted), changes), tables, version)
+    told = changed(changed(traits, fitted), changes)
+    return Platform(place, told, tables, version, known)
 
 
 def prefill_changes(traits: Traits) -> Changes:

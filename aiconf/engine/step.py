@@ -18,7 +18,7 @@ from aiconf.engine.curves import PART, TOKENS, Curves
 from aiconf.engine.linear import LinearTimer
 from aiconf.engine.trait_schema import Exchange as ExchangeKernel
 from aiconf.engine.traits import Traits
-from aiconf.model.attention_operators import BF16
+from aiconf.model.activations import BF16
 from aiconf.model.operators import (
     Collective,
     Elementwise,

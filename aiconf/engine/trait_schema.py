@@ -271,3 +271,7 @@ class Host:
     intake_per_request: float
     intake_per_token: float
     seconds_exposed_per_layer: float
+
+    def outside(self, isl: float) -> float:
+        """Seconds of TTFT that a prompt of ``isl`` tokens spends outside the engine when alone."""
+        return self.seconds_per_request + self.intake_per_request + self.intake_per_token * isl

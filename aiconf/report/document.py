@@ -8,13 +8,17 @@ The document of a search (times in ms, rates per second, sizes in GPUs and token
     ``model``, ``checkpoints`` (list of ``checkpoint``, ``precision``, ``kv_dtype``), ``system``,
     ``decode_system``, ``total_gpus``, ``isl``, ``osl``, ``prefix``, ``backends`` (list of
     ``backend``, ``title``, ``version`` of the tables), ``mode``, ``objective``, ``targets``
-    (``ttft_ms``, ``tpot_ms``, ``latency_ms``; null where there is none).
+    (``ttft_ms``, ``tpot_ms``, ``latency_ms``; null where there is none), ``confidence`` (null:
+    the predictions themselves must meet the targets).
 ``evaluated``
     How many configurations were predicted.
 ``targets_met``
     Whether any configuration meets every target. If false, all others are the closest ones.
 ``best``, ``best_agg``, ``best_disagg``
-    A candidate, under the field names of the CSV; null where the mode has none.
+    A candidate, under the field names of the CSV, with the bounds ``_lo`` and ``_hi`` of 80 %
+    intervals of ``ttft_ms``, ``tpot_ms`` and ``output_tok_per_s_per_gpu`` and the
+    ``probability`` of meeting all targets (null where the calibration does not know); null
+    where the mode has none.
 ``comparison``
     ``winner`` (agg or disagg), ``measure`` (a field name), ``ratio`` (how many times better the
     winner is; null when only one mode has a candidate that counts), ``text``.
@@ -129,6 +133,7 @@ def _goals(request: Request) -> Record:
         "targets": {
             name: None if math.isinf(value) else to_ms(value) for name, value in targets.items()
         },
+        "confidence": request.confidence,
     }
 
 

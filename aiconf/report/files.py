@@ -38,23 +38,6 @@ def check_folder(folder: Path, force: bool) -> None:
             )
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file: all of it or nothing.
-
-    Raises
-    ------
-    UserError
-        When the disk refuses.
-    """
-    staged = path.with_name(f".{path.name}-{os.getpid()}")
-    try:
-        staged.write_text(text, encoding="utf-8", newline="")
-        staged.replace(path)
-    except OSError as error:
-        staged.unlink(missing_ok=True)
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-
-
 def write_folder(folder: Path, write: Callable[[Path], None], force: bool) -> None:
     """Let ``write`` fill a folder beside ``folder``, then put it in place.
 

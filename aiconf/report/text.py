@@ -75,7 +75,7 @@ def describe(best: Document) -> str:
 
 
 def figures_of(best: Document) -> list[str]:
-    """Times and rates of one configuration in two lines."""
+    """Times and rates of one configuration, and how sure they are."""
     tpot = "no TPOT"
     if best["tpot_ms"] is not None:
         tpot = f"TPOT {best['tpot_ms']:.2f} ms ({best['tok_per_s_per_user']:.1f} tok/s/user)"
@@ -84,7 +84,21 @@ def figures_of(best: Document) -> list[str]:
         f"{best['output_tok_per_s_per_gpu']:,.1f} output tok/s/GPU, "
         f"{best['request_per_s']:,.2f} requests/s with {best['concurrency']:,} in flight, "
         f"$ {best['usd_per_million_output_tok']:.3f} per million output tokens",
+        *_certainty(best),
     ]
+
+
+def _certainty(best: Document) -> list[str]:
+    """The 80 % intervals of one configuration, where the calibration knows them."""
+    said = [
+        f"{name} {best[f'{field}_lo']:,.{digits}f} to {best[f'{field}_hi']:,.{digits}f} {unit}"
+        for name, field, digits, unit in (
+            ("TTFT", "ttft_ms", 0, "ms"), ("TPOT", "tpot_ms", 1, "ms"),
+            ("rate", "output_tok_per_s_per_gpu", 0, "output tok/s/GPU"),
+        )
+        if best.get(f"{field}_lo") is not None
+    ]  # fmt: skip
+    return [f"80 % intervals: {', '.join(said)}"] if said else []
 
 
 def headline(found: Document) -> list[str]:
@@ -116,7 +130,10 @@ def input_lines(found: Document, style: Style) -> list[tuple[str, str]]:
     lines.append(("Traffic", f"{inputs['isl']} input + {inputs['osl']} output tokens{cached}"))
     if "targets" in inputs:
         goal = _OBJECTIVES[inputs["objective"]]
-        lines.append(("Targets", style.plain(f"{_goals(inputs['targets'])}; {goal}")))
+        sure = inputs["confidence"]
+        surely = "" if sure is None else f", all with a probability of {sure:.0%}"
+        said = f"{_goals(inputs['targets'])}{surely}; {goal}"
+        lines.append(("Targets", style.plain(said)))
         lines.append(("Searched", f"{found['evaluated']:,} configurations"))
     return lines
 
@@ -126,7 +143,11 @@ def top_rows(found: Document, mode: str) -> list[Document]:
     rows = []
     for place, best in enumerate(found["top"][mode], 1):
         kept = "met" if best["meets_targets"] else "missed"
-        rows.append(best | {"place": place, "kept": kept, "deployed": _spelled(best)})
+        chance = best.get("probability")
+        rows.append(
+            best | {"place": place, "kept": kept, "deployed": _spelled(best),
+                    "chance": None if chance is None else 100.0 * chance}
+        )  # fmt: skip
     return rows
 
 
@@ -140,6 +161,8 @@ def top_columns(found: Document, rows: Sequence[Document], mode: str) -> list[Co
         columns.append(Column("backend", "engine"))
     columns += [Column("token_budget", "budget", 0)] if mode == "agg" else []
     columns += _COMMON
+    if any(row["chance"] is not None for row in rows):
+        columns.append(Column("chance", "P(met) %", 0))
     if any(row["kept"] == "missed" for row in rows):
         columns.append(Column("kept", "targets"))
     return columns

@@ -74,7 +74,10 @@ def unmet(outcome: Outcome, best: dict[str, Any]) -> dict[str, Any]:
     set_ = {name: to_ms(value) for name, value in targets.items() if np.isfinite(value)}
     alone = [name for name, value in set_.items() if lowest[name] > value]
     missed = [name for name, value in set_.items() if (best[name] or 0.0) > value]
-    if alone:
+    if request.confidence is not None and not missed:
+        chance = best["probability"] or 0.0
+        text = f"the closest does with a probability of {chance:.0%}, not {request.confidence:.0%}"
+    elif alone:
         text = "; ".join(
             f"{_FIELDS[n]} {set_[n]:g} ms is out of reach: the lowest is {lowest[n]:.1f} ms"
             for n in alone

@@ -22,31 +22,40 @@ from aiconf.engine.calibration import LEVELS, Calibration, EngineFit, Fitted, So
 from aiconf.engine.traits import backend_names
 from aiconf.errors import UserError
 from aiconf.runs.fit import METRICS, Fit, Group, Progress, at, fit, group_of, residuals
-from aiconf.runs.measured import MeasuredRun
+from aiconf.runs.measured import MeasuredRun, Row
+from aiconf.runs.names import model_of
 from aiconf.runs.parameters import FAMILIES, Parameter
-from aiconf.runs.predict import predict
+from aiconf.runs.predict import Prediction, predict
 from aiconf.runs.read import read_rows
 
 _NORMAL_80 = 1.2816  # standard deviations on each side of an 80 % interval
 _FALLBACK = (0.0, 0.3)  # least shares of fallback that have a spread of their own
 _LEAST_GROUPS = 6  # of a spread for groups that were not measured
 _BORROWED_ROWS = 20.0  # weight of the unmeasured spread in that of a measured group, in rows
+_FEWEST_ROWS = 4  # of a group with a spread of its own
 
 
 @dataclass(frozen=True)
 class Observed:
-    """One run with what its prediction was off: ln(measured / predicted) by metric."""
+    """One run with its prediction, and by metric what that was off: ln(measured / predicted)."""
 
     run: MeasuredRun
     group: Group
-    fallback: float
+    found: Prediction
     errors: dict[str, float]
+
+    @property
+    def fallback(self) -> float:
+        """Share of the predicted time that is a fallback."""
+        return self.found.origin[2]
 
 
 def calibrate(
     paths: Sequence[Path], *, seed: int = 0, rows: int = 12, progress: Progress = print
 ) -> tuple[Calibration, list[Observed]]:
     """Fit to all runs of ``paths`` that can be predicted; see ``fit.fit``.
+
+    Left out are runs that may have used speculative decoding and do not say.
 
     Returns the calibration, and the runs predicted with their groups left out.
 
@@ -58,13 +67,13 @@ def calibrate(
     runs, sources = [], []
     for path in paths:
         read = read_rows(path, {})
-        mine = [row.run for row in read if row.run is not None]
+        mine = [row.run for row in read if row.run is not None and not hides_drafts(row)]
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         sources.append(Source(path.name, digest, len(mine)))
         runs += mine
     found = fit(runs, seed=seed, rows=rows, progress=progress)
-    left_out = _by_group(runs, found, leave_out=True, progress=progress)
-    fitted = _by_group(runs, found, leave_out=False, progress=progress)
+    left_out = replayed_by_group(runs, found, leave_out=True, progress=progress)
+    fitted = replayed_by_group(runs, found, leave_out=False, progress=progress)
     return Calibration(
         tool=aiconf.__version__,
         seed=seed,
@@ -75,7 +84,15 @@ def calibrate(
     ), left_out
 
 
-def _by_group(
+def hides_drafts(row: Row) -> bool:
+    """Whether a run may have verified drafts without saying so: its model ships a draft layer."""
+    if row.run is None or row.cells.get("mtp/spec", "").strip():
+        return False
+    deployment = row.run.deployment
+    return model_of(deployment.model, deployment.precision).mtp_layers > 0
+
+
+def replayed_by_group(
     runs: Sequence[MeasuredRun], found: Fit, *, leave_out: bool, progress: Progress
 ) -> list[Observed]:
     """Replay every run, each group with the parameters it is to be predicted with."""
@@ -96,26 +113,24 @@ def _replayed(
     work: tuple[list[MeasuredRun], Group, tuple[Parameter, ...], Array],
 ) -> list[Observed]:
     runs, group, known, logs = work
-    known_errors: dict[object, tuple[float, dict[str, float]] | None] = {}
+    answers: dict[object, Prediction | None] = {}
     observed = []
     for run in runs:
-        key = (run.deployment, run.traffic, run.metrics)
-        if key not in known_errors:
-            known_errors[key] = _error(run, known, logs)
-        error = known_errors[key]
-        if error is not None:
-            observed.append(Observed(run, group, *error))
+        key = (run.deployment, run.traffic)
+        if key not in answers:
+            answers[key] = _answer(run, known, logs)
+        found = answers[key]
+        if found is not None:
+            errors = {name: -off for name, off in residuals(run, found).items()}
+            observed.append(Observed(run, group, found, errors))
     return observed
 
 
-def _error(
-    run: MeasuredRun, known: tuple[Parameter, ...], logs: Array
-) -> tuple[float, dict[str, float]] | None:
+def _answer(run: MeasuredRun, known: tuple[Parameter, ...], logs: Array) -> Prediction | None:
     try:
-        found = predict(at(run.deployment, known, logs), run.traffic)
+        return predict(at(run.deployment, known, logs), run.traffic)
     except UserError:
         return None
-    return found.origin[2], {name: -off for name, off in residuals(run, found).items()}
 
 
 def _engines(found: Fit) -> tuple[EngineFit, ...]:
@@ -178,6 +193,8 @@ def _measured(
             groups[one.group].append(one.errors[metric])
     found = []
     for (system, backend, model, _), mine in sorted(groups.items()):
+        if len(mine) < _FEWEST_ROWS:
+            continue
         # What others show is how far runs lie from their group's middle, not where that is.
         middle = float(np.median(mine)) * len(mine) / (len(mine) + _BORROWED_ROWS)
         spread = errors - float(np.median(errors)) + middle
@@ -204,11 +221,33 @@ def _quantiles(values: Array, weights: Array) -> tuple[float, ...]:
     order = np.argsort(values)
     mass = np.cumsum(weights[order]) - weights[order] / 2.0
     found = np.interp(LEVELS, mass / weights.sum(), values[order])
-    return tuple(round(float(one), 4) for one in found)
+    return tuple(round(float(one), 3) for one in found)
+
+
+def covered(left_out: Sequence[Observed]) -> dict[str, float]:
+    """Share of runs within the 80 % interval made without their group, mean over groups."""
+    found: dict[str, float] = {}
+    for metric in METRICS:
+        shares = []
+        for group in sorted({one.group for one in left_out if metric in one.errors}):
+            mine = [one for one in left_out if one.group == group and metric in one.errors]
+            mode = mine[0].run.mode
+            others = [
+                one for one in left_out
+                if one.group != group and metric in one.errors and one.run.mode == mode
+            ]  # fmt: skip
+            if others:
+                quantiles = _spread(metric, mode, others, 0.0).quantiles
+                low, high = quantiles[LEVELS.index(0.1)], quantiles[LEVELS.index(0.9)]
+                shares.append(np.mean([low <= one.errors[metric] <= high for one in mine]))
+        if shares:
+            found[metric] = float(np.mean(shares))
+    return found
 
 
 def validation(left_out: Sequence[Observed]) -> dict[str, float]:
-    """Mean and median over groups of the mean absolute relative error, predicted / measured."""
+    """Mean and median over groups of the mean absolute relative error, predicted / measured;
+    and the share of runs inside their 80 % interval."""
     found: dict[str, float] = {}
     for metric in METRICS:
         groups: dict[Group, list[float]] = defaultdict(list)
@@ -220,4 +259,6 @@ def validation(left_out: Sequence[Observed]) -> dict[str, float]:
             found[f"{metric}_groups"] = len(means)
             found[f"{metric}_mean"] = round(float(np.mean(means)), 4)
             found[f"{metric}_median"] = round(float(np.median(means)), 4)
+    for metric, share in covered(left_out).items():
+        found[f"{metric}_inside"] = round(share, 4)
     return found

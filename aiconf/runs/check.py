@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,6 +44,14 @@ class Checked:
             measured, predicted = run.metrics.output_rate, found.output_rate
         return predicted / measured - 1.0 if measured and predicted is not None else None
 
+    def inside(self, metric: str) -> bool | None:
+        """Whether the measured value lies in the 80 % interval; None where there is none."""
+        error, found = self.error(metric), self.prediction
+        factors = found.bounds.get(metric) if found else None
+        if error is None or factors is None:
+            return None
+        return factors[0] <= 1.0 / (1.0 + error) <= factors[1]
+
     @property
     def group(self) -> tuple[str, ...]:
         """Hardware, backend, model and mode as the input writes them."""
@@ -62,30 +73,56 @@ class Checked:
         return f"{BANDS[place]}+" if last else f"{BANDS[place]}-{BANDS[place + 1] - 1}"
 
 
-def check(rows: Iterable[Row]) -> list[Checked]:
+def check(rows: Iterable[Row], calibration: Path | None = None) -> list[Checked]:
     """Predict every row that can be predicted; equal configurations are replayed once.
 
-    The result has the rows in their order, every one with a status.
+    calibration: None: the shipped one. The result has the rows in their order, every one with a
+    status.
     """
-    known: dict[tuple[Deployment, Traffic], Prediction | UserError] = {}
+    listed = list(rows)
+    asked = list(
+        dict.fromkeys((r.run.deployment, r.run.traffic) for r in listed if r.run is not None)
+    )
+    answers = dict(zip(asked, _answers(asked, calibration), strict=True))
     found = []
-    for row in rows:
+    for row in listed:
         if row.run is None:
             found.append(Checked(row, None, row.status, row.reason))
             continue
-        key = (row.run.deployment, row.run.traffic)
-        if key not in known:
-            try:
-                known[key] = predict(*key)
-            except UserError as error:
-                known[key] = error
-        answer = known[key]
-        if isinstance(answer, UserError):
-            found.append(Checked(row, None, "unsupported", str(answer)))
+        answer = answers[row.run.deployment, row.run.traffic]
+        if isinstance(answer, str):
+            found.append(Checked(row, None, "unsupported", answer))
         else:
             note = "; ".join(part for part in (row.run.note, answer.note) if part)
             found.append(Checked(row, answer, "ok", note))
     return found
+
+
+_Asked = tuple[Deployment, Traffic]
+_FEW = 200  # configurations below which a second process costs more than it saves
+_TOGETHER = 16  # configurations handed to a process at a time
+
+
+def _answers(asked: Sequence[_Asked], calibration: Path | None) -> list[Prediction | str]:
+    """Prediction of each configuration, or why there is none; many are spread over the cores.
+
+    Neighbours share an engine, so they are kept together.
+    """
+    one = partial(_answer, calibration=calibration)
+    if len(asked) < _FEW:
+        return [one(each) for each in asked]
+    order = sorted(range(len(asked)), key=lambda i: repr(asked[i][0]))
+    with ProcessPoolExecutor() as pool:
+        found = pool.map(one, (asked[i] for i in order), chunksize=_TOGETHER)
+        placed = dict(zip(order, found, strict=True))
+    return [placed[i] for i in range(len(asked))]
+
+
+def _answer(asked: _Asked, calibration: Path | None) -> Prediction | str:
+    try:
+        return predict(*asked, calibration)
+    except UserError as error:
+        return str(error)
 
 
 def summary(checked: Sequence[Checked]) -> dict[str, Any]:
@@ -93,7 +130,8 @@ def summary(checked: Sequence[Checked]) -> dict[str, Any]:
 
     Coverage is answered rows over those that say enough to be asked (all but skipped ones).
     Errors are shares: mean, median and 90th percentile of the absolute error, and bias (mean
-    signed error); None where no row states the metric.
+    signed error); inside: share of measured values within their 80 % interval. None where no row
+    states the metric.
     """
     status = Counter(one.status for one in checked)
     asked = len(checked) - status["skipped"]
@@ -105,6 +143,8 @@ def summary(checked: Sequence[Checked]) -> dict[str, Any]:
     for metric in ("tpot", "ttft", "output"):
         errors = [error for one in checked if (error := one.error(metric)) is not None]
         record |= {f"{metric}_{name}": value for name, value in _figures(errors).items()}
+        held = [one for row in checked if (one := row.inside(metric)) is not None]
+        record[f"{metric}_inside"] = sum(held) / len(held) if held else None
     return record
 
 

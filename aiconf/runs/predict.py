@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from aiconf.engine.batch import Batch
 from aiconf.engine.engine import Platform
+from aiconf.engine.interval import bounds, spread_of
 from aiconf.engine.platform import platform, prefill_changes
 from aiconf.engine.step import StepModel
 from aiconf.parallel import Parallel
@@ -32,7 +35,9 @@ OFFLINE_REQUESTS = 3000  # of offline work that does not say how many (trtllm-be
 class Prediction:
     """Predicted figures in seconds and tokens/s of the whole deployment.
 
-    origin: shares of the time that is measured, interpolated and fallback.
+    origin: shares of the time that is measured, interpolated and fallback. bounds: factors on
+    ``ttft_mean``, ``tpot_mean`` and ``output_rate`` (ttft, tpot, output) that bound an 80 %
+    interval; None where the calibration says nothing about such runs.
     """
 
     ttft_mean: float
@@ -42,19 +47,23 @@ class Prediction:
     output_rate: float
     total_rate: float
     origin: tuple[float, float, float]
+    bounds: Mapping[str, tuple[float, float] | None]
     note: str = ""
 
 
-def predict(deployment: Deployment, traffic: Traffic) -> Prediction:
-    """Replay ``traffic`` on ``deployment``.
+def predict(
+    deployment: Deployment, traffic: Traffic, calibration: Path | None = None
+) -> Prediction:
+    """Replay ``traffic`` on ``deployment``, with a calibration (None: the shipped one).
 
     Raises
     ------
     UserError
         Where the model does not fit, or a request is longer than the cache.
     """
+    place = _platform(deployment, calibration)
     if deployment.prefill is None:
-        found = _engine(deployment, deployment.workers.parallel, traffic)
+        found = _engine(place, deployment, deployment.workers.parallel, traffic)
         lanes = deployment.workers.count * found.step.parallel.pp
         load = _load(traffic, lanes)
         replay = aggregated(found, load, seed=SEED)
@@ -64,8 +73,11 @@ def predict(deployment: Deployment, traffic: Traffic) -> Prediction:
             wait = (deployment.poll - 1) / 2.0 * float(np.nanmean(replay.tpot))
             replay = aggregated(found, load, wait=wait, seed=SEED)
         return _summary(replay, lanes, traffic, (found,), _note(found, deployment))
-    before = _engine(_without_prompt_graphs(deployment), deployment.prefill.parallel, traffic)
-    after = _engine(deployment, deployment.workers.parallel, traffic)
+    own = prefill_changes(place.traits)
+    first = replace(deployment, changes=(*deployment.changes, *own)) if own else deployment
+    prefilling = _platform(first, calibration)
+    before = _engine(prefilling, deployment, deployment.prefill.parallel, traffic)
+    after = _engine(place, deployment, deployment.workers.parallel, traffic)
     counts = deployment.prefill.count, deployment.workers.count
     replay = disaggregated(
         before, counts[0], after, counts[1], _load(traffic, 1), seed=SEED
@@ -76,27 +88,24 @@ def predict(deployment: Deployment, traffic: Traffic) -> Prediction:
     )
 
 
-def _without_prompt_graphs(deployment: Deployment) -> Deployment:
-    """The deployment with the facts of an engine that only prefills."""
-    own = prefill_changes(_platform(deployment).traits)
-    return replace(deployment, changes=(*deployment.changes, *own)) if own else deployment
+def _platform(deployment: Deployment, calibration: Path | None) -> Platform:
+    return platform(
+        deployment.system, deployment.backend, None, deployment.changes, calibration
+    )
 
 
-def _platform(deployment: Deployment) -> Platform:
-    return platform(deployment.system, deployment.backend, None, deployment.changes)
-
-
-def _engine(deployment: Deployment, parallel: Parallel, traffic: Traffic) -> Engine:
+def _engine(
+    place: Platform, deployment: Deployment, parallel: Parallel, traffic: Traffic
+) -> Engine:
     """The engine of one side; under a larger memory setting where the default holds no request.
 
     The run took place, so whoever ran it had raised the setting.
     """
-    found = _platform(deployment)
     spec = model_of(deployment.model, deployment.precision)
     if spec.is_moe and parallel.ep > 1:
         spec = replicated(spec, parallel.ep)
     return engine(
-        found, spec, parallel, isl=traffic.isl, osl=traffic.osl,
+        place, spec, parallel, isl=traffic.isl, osl=traffic.osl,
         token_budget=deployment.token_budget, max_sequences=deployment.max_sequences,
         kv_dtype=deployment.kv_dtype, fractions=(deployment.memory, TIGHT_FRACTION),
         speculation=deployment.speculation,
@@ -139,6 +148,17 @@ def _summary(
     replay: Replay, scale: int, traffic: Traffic, engines: tuple[Engine, ...], note: str
 ) -> Prediction:
     found = summarize(replay)
+    origin, place = _origin(replay, traffic, engines), engines[-1].platform
+    mode = "agg" if len(engines) == 1 else "disagg"
+    known = {
+        metric: bounds(
+            spread_of(
+                place.calibration, metric, mode, system=place.system.name,
+                backend=place.traits.name, model=engines[-1].spec.name, fallback=origin[2],
+            )
+        )
+        for metric in ("ttft", "tpot", "output")
+    }  # fmt: skip
     return Prediction(
         ttft_mean=found.ttft.mean,
         ttft_p50=found.ttft.p50,
@@ -146,7 +166,8 @@ def _summary(
         tpot_mean=None if math.isnan(found.tpot.mean) else found.tpot.mean,
         output_rate=found.output_rate * scale,
         total_rate=found.total_rate * scale,
-        origin=_origin(replay, traffic, engines),
+        origin=origin,
+        bounds=known,
         note=note,
     )
 

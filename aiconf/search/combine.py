@@ -136,7 +136,7 @@ def _decoding(decode: Decode, gpus: int) -> _Decoding:
     )  # fmt: skip
 
 
-def pair(prefill: Prefill, decode: Decode, gpus: int, sla: Sla) -> Candidates:
+def pair(prefill: Prefill, decode: Decode, gpus: int, sla: Sla, isl: int) -> Candidates:
     """Every prefill point of the front beside every decode point, in every unit that fits.
 
     A unit is y decode workers and the fewest prefill workers that keep up with them within the
@@ -156,23 +156,24 @@ def pair(prefill: Prefill, decode: Decode, gpus: int, sla: Sla) -> Candidates:
         points.append(np.full(len(place), p))
         places.append(place)
         if sum(map(len, places)) > _AT_ONCE:
-            found.append(_beside(prefill, points, system, sides, places, gpus, sla))
+            found.append(_beside(prefill, points, system, sides, places, gpus, sla, isl))
             points, places = [], []
     if places:
-        found.append(_beside(prefill, points, system, sides, places, gpus, sla))
+        found.append(_beside(prefill, points, system, sides, places, gpus, sla, isl))
     return join(found)
 
 
 def _beside(
     prefill: Prefill, points: list[Index], decoding: System, every: _Decoding,
-    places: list[Index], gpus: int, sla: Sla,
+    places: list[Index], gpus: int, sla: Sla, isl: int,
 ) -> Candidates:  # fmt: skip
     """Units of some prefill points, each beside the decode sides at its ``places``."""
     p, sides = np.concatenate(points), every.at(np.concatenate(places))
     size, rate, seconds = prefill.gpus[p], prefill.rate[p], prefill.seconds[p]
     platform = prefill.variants[0].platform
     before, after = platform.system, decoding
-    outside = platform.traits.host.seconds_per_request
+    host = platform.traits.host
+    outside = host.outside(isl) + host.seconds_per_handover
     sent = np.array([v.kv_bytes for v in prefill.variants])[prefill.variant[p]]
     slack = sla.ttft - outside - seconds - sides.tpot
     moved = np.maximum(sent, sides.kv_bytes)

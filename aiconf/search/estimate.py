@@ -157,7 +157,8 @@ def _disaggregated(setting: Setting) -> tuple[Request, Found]:
     moved = np.array([max(before.kv_bytes, after.kv_bytes)])
     transfer = transfer_seconds(*systems, moved, near=near)
     wait = prefill_wait(load, float(seconds[0]), np.array([float(setting.prefill_workers)]))
-    outside = before.platform.traits.host.seconds_per_request
+    host = before.platform.traits.host
+    outside = host.outside(work.isl) + host.seconds_per_handover
     ttft = wait + seconds + transfer + tpot + outside
     one = np.ones(1)
     found = Candidates(

@@ -20,7 +20,8 @@ class Request:
 
     platforms: one per backend that is compared. decode_platforms: of the decode side when it
     runs on another system, else the same. kv_dtype: None: as each checkpoint states it.
-    left_out: checkpoints of the family that are not compared, as they are printed.
+    left_out: checkpoints of the family that are not compared, as they are printed. confidence:
+    probability with which all targets must be met; None: the predictions must meet them.
     """
 
     specs: tuple[ModelSpec, ...]
@@ -33,10 +34,13 @@ class Request:
     mode: Mode = "any"
     kv_dtype: str | None = None
     left_out: tuple[str, ...] = ()
+    confidence: float | None = None
 
     def __post_init__(self) -> None:
         require_whole("total GPUs", self.gpus, 1)
         require_kv_dtype(self.kv_dtype)
+        if self.confidence is not None and not 0.0 < self.confidence < 1.0:
+            raise UserError(f"confidence {self.confidence:g} must lie between 0 and 1, like 0.9")
         for name, known in (("mode", get_args(Mode)), ("objective", get_args(Objective))):
             if getattr(self, name) not in known:
                 raise unknown(name, str(getattr(self, name)), known)

@@ -6,14 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from aiconf.search.confidence import intervals, probabilities
 from aiconf.search.request import Request
 from aiconf.search.search import (
     Found,
     Side,
     cost_per_million,
-    excess,
     hourly_cost,
     latency,
+    meets,
     output_rate,
 )
 from aiconf.search.workers import Variant
@@ -66,7 +67,7 @@ def columns(request: Request, side: Side) -> dict[str, Any]:
         "load": found.load,
         "usd_per_hour": hourly_cost(side),
         "usd_per_million_output_tok": cost_per_million(request, side),
-        "meets_targets": excess(request, found) <= 1.0,
+        "meets_targets": meets(request, side),
     }
 
 
@@ -99,4 +100,24 @@ def record(request: Request, found: Found) -> dict[str, Any]:
         entry = value[0]
         entry = entry.item() if isinstance(entry, np.generic) else entry
         plain[name] = None if isinstance(entry, float) and not np.isfinite(entry) else entry
-    return plain
+    return plain | _certainty(request, single, plain)
+
+
+_BOUNDED = {"ttft": "ttft_ms", "tpot": "tpot_ms", "output": "output_tok_per_s_per_gpu"}
+
+
+def _certainty(request: Request, single: Side, plain: dict[str, Any]) -> dict[str, Any]:
+    """Bounds of the 80 % intervals of a candidate, and the probability of meeting the targets.
+
+    None where the calibration says nothing about it.
+    """
+    said: dict[str, Any] = {}
+    factors = intervals(single, request.workload, 0)
+    for metric, name in _BOUNDED.items():
+        factor, value = factors[metric], plain[name]
+        known = factor is not None and value is not None
+        said[f"{name}_lo"] = value * factor[0] if known and factor else None
+        said[f"{name}_hi"] = value * factor[1] if known and factor else None
+    chance = probabilities(single, request.workload, request.sla)[0]
+    said["probability"] = float(chance) if factors["ttft"] is not None else None
+    return said

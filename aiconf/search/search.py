@@ -11,6 +11,7 @@ from aiconf.engine.engine import Platform
 from aiconf.errors import UserError
 from aiconf.search.candidates import Array, Candidates, Index, pareto
 from aiconf.search.combine import pair, replicate
+from aiconf.search.confidence import probabilities
 from aiconf.search.request import Request
 from aiconf.search.workers import (
     Misfit,
@@ -19,6 +20,8 @@ from aiconf.search.workers import (
     decode_workers,
     prefill_workers,
 )
+
+_HOPELESS = 1e-3  # probability below which candidates are told apart by their targets
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ def search(request: Request, keep: int = 5) -> Outcome:
     sides = [side for side in sides if len(side.candidates)]
     if not sides:
         raise _does_not_fit(request, misfits)
-    over = {id(side): excess(request, side.candidates) for side in sides}
+    over = {id(side): shortfall(request, side) for side in sides}
     met = any((found <= 1.0).any() for found in over.values())
     top = {}
     for mode in ("agg", "disagg"):
@@ -125,7 +128,7 @@ def _disaggregated(request: Request, platform: Platform, decoding: Platform) -> 
         prefill = prefill_workers(platform, [spec], gpus - 1, work, request.kv_dtype)
         decode = decode_workers(decoding, [spec], gpus - 1, work, request.kv_dtype)
         if len(prefill.rate) and len(decode.rate):
-            pairs = pair(prefill, decode, gpus, request.sla)
+            pairs = pair(prefill, decode, gpus, request.sla, work.isl)
             backend = platform.traits.name
             sides.append(Side("disagg", backend, pairs, decode.variants, prefill.variants))
     return sides
@@ -174,9 +177,27 @@ def excess(request: Request, candidates: Candidates) -> Array:
     return np.maximum(worst, latency(request, candidates) / sla.latency)
 
 
+def shortfall(request: Request, side: Side) -> Array:
+    """By what factor a candidate misses what was asked; at most 1 where it does not.
+
+    That is the worst target, or, where a confidence is asked for, the probability of meeting
+    all targets.
+    """
+    over = excess(request, side.candidates)
+    if request.confidence is None:
+        return over
+    chance = probabilities(side, request.workload, request.sla)
+    # Among hopeless candidates the targets themselves tell which is closer.
+    found: Array = np.where(
+        chance > _HOPELESS, request.confidence / np.maximum(chance, _HOPELESS),
+        np.maximum(over, 1.0) * request.confidence / _HOPELESS,
+    )  # fmt: skip
+    return found
+
+
 def meets(request: Request, side: Side) -> NDArray[np.bool_]:
-    """Which candidates meet every target."""
-    return excess(request, side.candidates) <= 1.0
+    """Which candidates meet every target, as surely as was asked."""
+    return shortfall(request, side) <= 1.0
 
 
 def scores(request: Request, side: Side) -> Array:
@@ -207,7 +228,7 @@ def _ranked(request: Request, side: Side, over: Array, keep: int, met: bool) -> 
 def _worth(request: Request, found: Found, met: bool) -> float:
     side, place = found.side, np.array([found.place])
     alone = replace(side, candidates=side.candidates.take(place))
-    worth = scores(request, alone) if met else -excess(request, alone.candidates)
+    worth = scores(request, alone) if met else -shortfall(request, alone)
     return float(worth[0])
 
 

@@ -122,7 +122,7 @@ def _mixed(
     pipeline = step.parallel.pp
     first = with_prompt * (1.0 + (own - 1.0) / pipeline)
     aligned = np.where(concurrency > 1, 0.5 * mean, 0.0)
-    ttft = aligned + wait * mean + first + step.traits.host.seconds_per_request
+    ttft = aligned + wait * mean + first + step.traits.host.outside(workload.isl)
     rate = concurrency / (ttft + decodes * tpot)
     if not decodes:
         tpot = np.full_like(tpot, np.nan)
@@ -160,7 +160,7 @@ def _prefill_first(
         cycle = 0.5 * (cycle + decode + some * prefill)
         waiting = 0.5 * (decode * decode + some * prefill * prefill) / cycle
         waiting = np.where(concurrency > 1, waiting, 0.0)
-        ttft = waiting + prefill + step.traits.host.seconds_per_request
+        ttft = waiting + prefill + step.traits.host.outside(workload.isl)
         rate = 0.5 * (rate + lane / (decodes * cycle + ttft))
         decoding = np.minimum(rate * decodes * cycle, lane)
     alone = np.maximum(1.0 - 1.0 / np.maximum(concurrency, 1.0), 0.0)

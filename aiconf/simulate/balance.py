@@ -60,7 +60,9 @@ class Balance:
         if self._everywhere(ranks):
             self._gathered += steps
         else:
-            self._waited = (self._waited + steps) % (self._wait + 1)
+            self._waited += steps
+            if not any(rank.has_prompts for rank in ranks):
+                self._waited %= self._wait  # the counter ran out with nothing to let through
 
     def _everywhere(self, ranks: Sequence[Rank]) -> bool:
         return all(rank.has_prompts and rank.running < self._most for rank in ranks)

@@ -1,47 +1,52 @@
-"""Mean TPOT errors against real runs; the bounds are loose ones, far from what luck decides."""
+"""Replayed predictions against real runs; the bounds are loose ones, far from what luck decides."""
 
 import numpy as np
 import pytest
 
 
-def tpot_errors(errors, hardware, backend, model, precision):
-    chosen = [
-        error.tpot
-        for error in errors
-        if (error.run.hardware, error.run.backend, error.run.precision)
-        == (hardware, backend, precision)
-        and error.run.model.endswith(model)
-    ]
-    assert len(chosen) >= 10
-    return np.array(chosen)
+def errors(checked, metric, hardware=None, backend=None, model=None, mode=None):
+    wanted = (hardware, backend, model, mode)
+    found = [
+        one.error(metric) for one in checked
+        if all(want in (None, has) for want, has in zip(wanted, one.group, strict=True))
+    ]  # fmt: skip
+    known = np.array([error for error in found if error is not None])
+    assert len(known) >= 5
+    return np.abs(known)
 
 
-def test_llama_70b_on_h200_with_vllm_is_within_six_per_cent(errors):
-    found = tpot_errors(errors, "H200 SXM", "vllm", "Llama-3.1-70B", "fp8")
-    assert np.abs(found).mean() < 0.06
+def test_nearly_every_row_is_answered_and_none_is_lost(checked):
+    asked = [one for one in checked if one.status != "skipped"]
+    assert sum(one.status == "ok" for one in asked) > 0.98 * len(asked)
+    assert len(checked) > 400
 
 
 @pytest.mark.parametrize(
-    ("hardware", "backend", "model", "precision", "bound"),
+    ("hardware", "backend", "model", "bound"),
     [
-        ("H200 SXM", "vllm", "gpt-oss-120b", "fp4", 0.10),
-        ("B200 SXM", "vllm", "Llama-3.1-70B", "fp8", 0.10),
-        ("B200 SXM", "trtllm", "Llama-3.1-70B", "fp8", 0.10),
-        ("H200 SXM", "trtllm", "Llama-3.1-70B", "fp8", 0.12),
-        ("H200 SXM", "trtllm", "gpt-oss-120b", "fp4", 0.14),
-        ("B200 SXM", "trtllm", "gpt-oss-120b", "fp4", 0.15),
-        ("H200 SXM", "vllm", "Kimi-K2.5", "int4", 0.12),
-        ("H100 SXM", "trtllm", "Qwen3-235B-A22B-FP8", "fp8", 0.12),
-        ("H100 SXM", "vllm", "Llama-3.1-70B", "fp8", 0.15),
+        ("H200 SXM", "vllm", "Llama-3.1-70B", 0.08),
+        ("H200 SXM", "vllm", "gpt-oss-120b", 0.09),
+        ("B200 SXM", "vllm", "gpt-oss-120b", 0.10),
+        ("B200 SXM", "trtllm", "gpt-oss-120b", 0.12),
+        ("H200 SXM", "trtllm", "Llama-3.1-70B", 0.12),
+        ("B200 SXM", "sglang", "DeepSeek-R1-0528", 0.16),
+        ("H100 SXM", "trtllm", "Qwen3-235B-A22B-FP8", 0.12),
+        ("GB200 NVL72", "trtllm", "gpt-oss-120b", 0.13),
+        ("GB200 NVL72", "sglang", "DeepSeek-R1-0528", 0.25),
     ],
 )
-def test_other_groups_are_in_sane_bounds(errors, hardware, backend, model, precision, bound):
-    found = tpot_errors(errors, hardware, backend, model, precision)
-    assert np.abs(found).mean() < bound
+def test_tpot_of_groups_is_in_sane_bounds(checked, hardware, backend, model, bound):
+    assert errors(checked, "tpot", hardware, backend, model).mean() < bound
 
 
-def test_half_of_all_rows_are_within_twelve_per_cent(errors):
-    found = np.array([error.tpot for error in errors])
-    assert len(found) > 2000
-    assert np.median(np.abs(found)) < 0.12
-    assert abs(np.median(found)) < 0.06  # neither optimistic nor pessimistic as a whole
+def test_the_median_row_is_close(checked):
+    assert np.median(errors(checked, "tpot")) < 0.10
+    assert np.median(errors(checked, "ttft")) < 0.25
+    assert np.median(errors(checked, "output")) < 0.10
+
+
+def test_intervals_hold_what_was_measured(checked):
+    for metric in ("tpot", "ttft", "output"):
+        inside = [held for one in checked if (held := one.inside(metric)) is not None]
+        assert len(inside) > 100
+        assert 0.72 < np.mean(inside) < 0.92
