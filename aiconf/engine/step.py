@@ -102,6 +102,8 @@ class StepModel:
             curves.close()
         layers = sum(group.count for group in spec.layers)
         self._exposed = traits.host.seconds_exposed_per_layer * layers
+        if not traits.asynchronous(parallel):
+            self._exposed += traits.host.seconds_synchronous_per_layer * layers
         self._prompt_graph = traits.prefill_graph_tokens(
             sizes, traits.token_budget(gpu.memory_bytes, gpu.sm, parallel.dp), parallel,
             mla=any(isinstance(one, MlaAttention) for one in stage), disaggregated=False,

@@ -249,6 +249,8 @@ Small = Literal[
 class Host:
     """CPU time of the engine loop: per iteration, per running sequence; 0 where unknown.
 
+    seconds_synchronous_per_layer: preparing an iteration, per layer of the model, where the host
+    does that after the one before has ended (no asynchronous scheduling).
     seconds_per_operator: launching one operator of a model outside a CUDA graph.
     seconds_exposed_per_layer: time of an iteration that is neither in its operators nor hidden
     behind them, however the host works, per layer of the model: gaps between kernels, small
@@ -265,6 +267,7 @@ class Host:
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
     seconds_per_iteration: float
     seconds_per_sequence: float
+    seconds_synchronous_per_layer: float
     seconds_per_operator: float
     seconds_per_request: float
     seconds_per_handover: float

@@ -12,7 +12,7 @@ from aiconf.resources import write_text
 _HEAD = """\
 # Calibration of aiconf: {what}
 # Written by `aiconf runs calibrate`; value, low, high: the parameter and its 80 % interval.
-# spreads: metric, mode, system, backend, model, least share of fallback, groups, rows, and quantiles
+# spreads: metric, mode, system, backend, model, least share of fallback, groups, rows, quantiles
 # of ln(measured / predicted) at {levels}; on groups left out of the fit where no system is named.
 """
 

@@ -76,7 +76,10 @@ def predict(
     own = prefill_changes(place.traits)
     first = replace(deployment, changes=(*deployment.changes, *own)) if own else deployment
     prefilling = _platform(first, calibration)
-    before = _engine(prefilling, deployment, deployment.prefill.parallel, traffic)
+    before = _engine(
+        prefilling, _with_whole_chunks(deployment, prefilling), deployment.prefill.parallel,
+        traffic,
+    )  # fmt: skip
     after = _engine(place, deployment, deployment.workers.parallel, traffic)
     counts = deployment.prefill.count, deployment.workers.count
     replay = disaggregated(
@@ -86,6 +89,20 @@ def predict(
     return _summary(
         replay, 1, traffic, (before, after), "; ".join(note for note in notes if note)
     )
+
+
+def _with_whole_chunks(deployment: Deployment, place: Platform) -> Deployment:
+    """A prefill side whose attention ranks each have the engine's whole token budget.
+
+    Where an engine shares its budget among them, deployments that prefill apart raise it by
+    their number (SGLang's guide to large-scale expert parallelism: --chunked-prefill-size
+    524288 for 32 ranks).
+    """
+    ranks = deployment.prefill.parallel.dp if deployment.prefill else 1
+    shared = place.traits.scheduler.budget_shared_by_dp
+    if ranks == 1 or not shared or deployment.token_budget is not None:
+        return deployment
+    return replace(deployment, token_budget=place.token_budget() * ranks)
 
 
 def _platform(deployment: Deployment, calibration: Path | None) -> Platform:
