@@ -160,6 +160,10 @@ def search(
         mode=mode,
         kv_dtype=kv_dtype,
         confidence=confidence,
+        prefill_platforms=tuple(
+            platform(system, one.traits.name, folder, prefill_changes(one.traits), fitted)
+            for one in platforms
+        ),
         left_out=tuple(f"{s.checkpoint} ({s.precision})" for s in specs if s not in chosen),
     )
     found = SearchResult(request, _search(request, keep=top))

@@ -82,7 +82,10 @@ class Platform:
 def tables_of(reader: Reader, system: System, traits: Traits) -> Tables:
     """Tables of ``reader`` for ``system``, read in the engine's order of kernels."""
     order = partial(_kernel_order, traits, system.gpu.sm)
-    return Tables(reader, system, traits.name, order, traits.lent(system.gpu.sm))
+    return Tables(
+        reader, system, traits.name, order, traits.lent(system.gpu.sm),
+        frozenset(traits.serial_prefill),
+    )  # fmt: skip
 
 
 def _kernel_order(traits: Traits, sm: int, choice: str) -> tuple[str, ...]:

@@ -22,6 +22,10 @@ The document of a search (times in ms, rates per second, sizes in GPUs and token
 ``comparison``
     ``winner`` (agg or disagg), ``measure`` (a field name), ``ratio`` (how many times better the
     winner is; null when only one mode has a candidate that counts), ``text``.
+``replayed``
+    ``agg`` and ``disagg``: the best of each replayed request by request: ``ttft_ms`` and
+    ``tpot_ms`` with ``_mean``, ``_p50`` and ``_p99``, and ``attained``, the share of requests
+    that keep the targets one by one; null where there is none or the replay cannot.
 ``top``
     ``agg`` and ``disagg``: lists of candidates, best first.
 ``pareto``
@@ -56,6 +60,7 @@ from aiconf.search.explain import Iteration, explain, origins
 from aiconf.search.request import Request
 from aiconf.search.rows import columns, record
 from aiconf.search.search import Found, Outcome, Side, frontier
+from aiconf.search.verify import replayed
 from aiconf.search.workers import Variant
 from aiconf.units import GIB, to_ms
 
@@ -77,6 +82,10 @@ def search_document(outcome: Outcome) -> dict[str, Any]:
         "best_agg": best["agg"],
         "best_disagg": best["disagg"],
         "top": top,
+        "replayed": {
+            mode: _replayed(request, outcome.top[mode][0]) if outcome.top[mode] else None
+            for mode in MODES
+        },
         "pareto": {mode: front(outcome, mode) for mode in MODES},
         **_explained(request, outcome.best),
     }
@@ -135,6 +144,19 @@ def _goals(request: Request) -> Record:
         },
         "confidence": request.confidence,
     }
+
+
+def _replayed(request: Request, found: Found) -> Record | None:
+    """Means and tails of one candidate by replay, times in ms."""
+    seen = replayed(request, found)
+    if seen is None:
+        return None
+    times = {"ttft_ms": seen.ttft, "tpot_ms": seen.tpot}
+    return {
+        f"{name}_{kind}": float(to_ms(getattr(spread, kind)))
+        for name, spread in times.items()
+        for kind in ("mean", "p50", "p99")
+    } | {"attained": seen.attained}
 
 
 def front(outcome: Outcome, mode: str) -> list[Record]:

@@ -88,6 +88,16 @@ def figures_of(best: Document) -> list[str]:
     ]
 
 
+def replay_of(seen: Document | None) -> list[str]:
+    """What a replay of a configuration saw, in a line."""
+    if seen is None:
+        return []
+    return [
+        f"replayed: TTFT {seen['ttft_ms_mean']:,.1f} ms (p99 {seen['ttft_ms_p99']:,.0f}), "
+        f"TPOT {seen['tpot_ms_mean']:.2f} ms (p99 {seen['tpot_ms_p99']:.2f})"
+    ]
+
+
 def _certainty(best: Document) -> list[str]:
     """The 80 % intervals of one configuration, where the calibration knows them."""
     said = [
@@ -204,6 +214,7 @@ def _verdict(found: Document, style: Style) -> str:
             rank = "Best" if best["meets_targets"] else "Closest"
             lines.append(f"  {rank} {name}: {describe(best)}")
             lines += [f"    {line}" for line in figures_of(best)]
+            lines += [f"    {line}" for line in replay_of(found["replayed"][mode])]
     return "\n".join(lines)
 
 

@@ -19,7 +19,9 @@ class Request:
     """A search: checkpoints that are compared, where and for what traffic.
 
     platforms: one per backend that is compared. decode_platforms: of the decode side when it
-    runs on another system, else the same. kv_dtype: None: as each checkpoint states it.
+    runs on another system, else the same. prefill_platforms: of workers that only prefill, where
+    the engine's facts differ there; empty: they do not. kv_dtype: None: as each checkpoint
+    states it.
     left_out: checkpoints of the family that are not compared, as they are printed. confidence:
     probability with which all targets must be met; None: the predictions must meet them.
     """
@@ -35,6 +37,7 @@ class Request:
     kv_dtype: str | None = None
     left_out: tuple[str, ...] = ()
     confidence: float | None = None
+    prefill_platforms: tuple[Platform, ...] = ()
 
     def __post_init__(self) -> None:
         require_whole("total GPUs", self.gpus, 1)

@@ -108,7 +108,9 @@ def search(request: Request, keep: int = 5) -> Outcome:
 def _sides(request: Request) -> tuple[list[Side], list[Misfit]]:
     sides, misfits = [], []
     specs, gpus, work = list(request.specs), request.gpus, request.workload
-    for platform, decoding in zip(request.platforms, request.decode_platforms, strict=True):
+    prefilling = request.prefill_platforms or request.platforms
+    triples = zip(request.platforms, prefilling, request.decode_platforms, strict=True)
+    for platform, first, decoding in triples:
         backend = platform.traits.name
         if request.mode != "disagg" and platform.system.name == decoding.system.name:
             workers, small = aggregated_workers(platform, specs, gpus, work, request.kv_dtype)
@@ -116,7 +118,7 @@ def _sides(request: Request) -> tuple[list[Side], list[Misfit]]:
             found = replicate(workers, gpus)
             sides.append(Side("agg", backend, found, workers.variants, []))
         if request.mode != "agg" and work.osl > 1 and gpus > 1:
-            sides += _disaggregated(request, platform, decoding)
+            sides += _disaggregated(request, first, decoding)
     return sides, misfits
 
 
