@@ -58,6 +58,7 @@ def compare(
     points = aggregated(
         step, Workload(isl, osl), np.array([float(users)]), np.array([float(budget)])
     )
+    host = place.traits.host
     lane_users = max(1, round(users / layout.pp))
     count = max(8 * lane_users, 60)
     load = Load(
@@ -68,7 +69,9 @@ def compare(
     )
     limits = Limits(
         budget, 1024, 1e12, place.traits.scheduler.policy == "mixed",
-        intake=IntakeCost(place.traits.host.seconds_per_request),
+        intake=IntakeCost(
+            host.seconds_per_request, host.intake_per_request, host.intake_per_token
+        ),
     )  # fmt: skip
     timer = IterationTimer(step, budget + 1024, 1024, int((isl + osl) * 1.2) + 1)
     replay = EngineReplay(timer, limits, layout.dp).run(load)

@@ -23,6 +23,7 @@ class _Past:
     day: str
     facts: Mapping[str, Any]
     source: str
+    since: str = "0"
 
 
 @cache
@@ -39,7 +40,9 @@ def past_facts(backend: str, version: str, date: str) -> Changes:
     return tuple(
         fact
         for rule in _rules()
-        if rule.backend == backend and _older(version, date, rule.before, rule.day)
+        if rule.backend == backend
+        and _older(version, date, rule.before, rule.day)
+        and not _older(version, "", rule.since, "")
         for fact in facts_of(rule.facts)
     )
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aiconf.engine.batch import Batch
 from aiconf.engine.calibration import Spread
 from aiconf.engine.interval import below, bounds, spread_of
 from aiconf.engine.step import StepModel
 from aiconf.perf.origin import Origin
-from aiconf.search.candidates import Array
+from aiconf.search.candidates import Array, Index
 from aiconf.search.workers import Variant
 from aiconf.workload import Sla, Workload
 
@@ -33,46 +35,60 @@ def probabilities(side: Side, work: Workload, sla: Sla) -> Array:
     tpot = np.nan_to_num(found.tpot)
     total = found.ttft + (work.osl - 1) * tpot
     chance = np.ones(len(found))
-    for key in _kinds(side):
-        mine = _where(side, key)
-        spreads = {name: _spread(side, work, key, name) for name in METRICS}
+    for mine, spreads in _alike(side, work):
         own = below(spreads["ttft"], found.ttft[mine], sla.ttft)
         own = own * below(spreads["tpot"], np.maximum(tpot[mine], 1e-12), sla.tpot)
         chance[mine] = own * below(spreads["tpot"], total[mine], sla.latency)
     return chance
 
 
-def intervals(side: Side, work: Workload, place: int) -> dict[str, tuple[float, float] | None]:
-    """Factors on ttft, tpot and output of one candidate that bound an 80 % interval."""
+def intervals(side: Side, work: Workload) -> dict[str, tuple[Array, Array]]:
+    """Factors on ttft, tpot and output of each candidate that bound an 80 % interval.
+
+    NaN where the calibration says nothing.
+    """
+    count = len(side.candidates)
+    ends = {name: (np.full(count, np.nan), np.full(count, np.nan)) for name in METRICS}
+    for mine, spreads in _alike(side, work):
+        for name, spread in spreads.items():
+            factors = bounds(spread)
+            if factors is not None:
+                ends[name][0][mine], ends[name][1][mine] = factors
+    return ends
+
+
+def _alike(
+    side: Side, work: Workload
+) -> Iterator[tuple[NDArray[np.bool_], dict[str, Spread | None]]]:
+    """Candidates that share their spreads: of one model, with about as much fallback."""
     found = side.candidates
-    key = int(found.variant[place]), int(found.prefill_variant[place])
-    return {name: bounds(_spread(side, work, key, name)) for name in METRICS}
+    if not len(found):
+        return
+    models = np.array([variant.spec.name for variant in side.variants])[found.variant]
+    share = _shares(side.variants, found.variant, work)
+    if side.mode == "disagg":
+        share = (share + _shares(side.prefill_variants, found.prefill_variant, work)) / 2.0
+    platform = side.variants[int(found.variant[0])].platform
+    steps = np.array(sorted({one.fallback for one in platform.calibration.spreads} | {0.0}))
+    level = np.searchsorted(steps, share, side="right") - 1
+    for model in np.unique(models):
+        for place in np.unique(level[models == model]):
+            known = {
+                name: spread_of(
+                    platform.calibration, name, side.mode, system=platform.system.name,
+                    backend=side.backend, model=str(model), fallback=float(steps[place]),
+                )
+                for name in METRICS
+            }  # fmt: skip
+            yield (models == model) & (level == place), known
 
 
-Key = tuple[int, int]  # variant and prefill variant (-1: none)
-
-
-def _kinds(side: Side) -> set[Key]:
-    found = side.candidates
-    pairs = zip(found.variant.tolist(), found.prefill_variant.tolist(), strict=True)
-    return set(pairs)
-
-
-def _where(side: Side, key: Key) -> Array:
-    found = side.candidates
-    mine: Array = (found.variant == key[0]) & (found.prefill_variant == key[1])
-    return mine
-
-
-def _spread(side: Side, work: Workload, key: Key, metric: str) -> Spread | None:
-    variant = side.variants[key[0]]
-    parts = [variant] if key[1] < 0 else [variant, side.prefill_variants[key[1]]]
-    shares = [_fallback(_step(part), work.isl, work.osl) for part in parts]
-    platform = variant.platform
-    return spread_of(
-        platform.calibration, metric, side.mode, system=platform.system.name,
-        backend=side.backend, model=variant.spec.name, fallback=sum(shares) / len(shares),
-    )  # fmt: skip
+def _shares(variants: list[Variant], place: Index, work: Workload) -> Array:
+    """Share of fallback of each candidate's variant."""
+    used, back = np.unique(place, return_inverse=True)
+    shares = [_fallback(_step(variants[i]), work.isl, work.osl) for i in used]
+    found: Array = np.array(shares)[back.reshape(-1)]
+    return found
 
 
 def _step(variant: Variant) -> StepModel:

@@ -34,7 +34,7 @@ def columns(request: Request, side: Side) -> dict[str, Any]:
     )
     with np.errstate(divide="ignore"):
         speed = 1.0 / found.tpot
-    return {
+    named = {
         "mode": [side.mode] * len(found),
         "backend": [side.backend] * len(found),
         "backend_version": layout["version"],
@@ -69,6 +69,7 @@ def columns(request: Request, side: Side) -> dict[str, Any]:
         "usd_per_million_output_tok": cost_per_million(request, side),
         "meets_targets": meets(request, side),
     }
+    return named | _certainty(request, side, named)
 
 
 def _gathered(variants: list[Variant], place: Any) -> dict[str, Any]:
@@ -100,24 +101,22 @@ def record(request: Request, found: Found) -> dict[str, Any]:
         entry = value[0]
         entry = entry.item() if isinstance(entry, np.generic) else entry
         plain[name] = None if isinstance(entry, float) and not np.isfinite(entry) else entry
-    return plain | _certainty(request, single, plain)
+    return plain
 
 
 _BOUNDED = {"ttft": "ttft_ms", "tpot": "tpot_ms", "output": "output_tok_per_s_per_gpu"}
 
 
-def _certainty(request: Request, single: Side, plain: dict[str, Any]) -> dict[str, Any]:
-    """Bounds of the 80 % intervals of a candidate, and the probability of meeting the targets.
+def _certainty(request: Request, side: Side, found: dict[str, Any]) -> dict[str, Any]:
+    """Bounds of 80 % intervals, and the probability of meeting the targets.
 
-    None where the calibration says nothing about it.
+    NaN where the calibration says nothing.
     """
+    factors = intervals(side, request.workload)
     said: dict[str, Any] = {}
-    factors = intervals(single, request.workload, 0)
     for metric, name in _BOUNDED.items():
-        factor, value = factors[metric], plain[name]
-        known = factor is not None and value is not None
-        said[f"{name}_lo"] = value * factor[0] if known and factor else None
-        said[f"{name}_hi"] = value * factor[1] if known and factor else None
-    chance = probabilities(single, request.workload, request.sla)[0]
-    said["probability"] = float(chance) if factors["ttft"] is not None else None
+        for end, factor in zip(("lo", "hi"), factors[metric], strict=True):
+            said[f"{name}_{end}"] = found[name] * factor
+    chance = probabilities(side, request.workload, request.sla)
+    said["probability"] = np.where(np.isnan(factors["ttft"][0]), np.nan, chance)
     return said

@@ -47,6 +47,8 @@ def test_old_versions_differ_and_new_ones_do_not():
     assert past_facts("sglang", "0.5.14", "2025-01-01") == ()
     assert past_facts("sglang", "", "2026-01-15")
     assert past_facts("sglang", "", "") == ()
-    assert [name for name, _ in past_facts("vllm", "0.12.0", "")] == ["norm_in_all_reduce"]
+    assert [name for name, _ in past_facts("vllm", "0.12.0", "")] == [
+        "norm_in_all_reduce", "scheduler.async_scheduling",
+    ]  # fmt: skip
     assert kv_dtype("vllm", "0.11.2", "") == "bf16"
     assert kv_dtype("vllm", "0.12.0", "") is None

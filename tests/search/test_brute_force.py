@@ -12,10 +12,11 @@ def best_rate(request):
     """Highest request rate within the targets over x prefill and y decode workers of any kind."""
     (platform,), gpus, work, sla = request.platforms, request.gpus, request.workload, request.sla
     specs = list(request.specs)
-    prefill = prefill_workers(platform, specs, gpus - 1, work, request.kv_dtype)
+    prefill = prefill_workers(request.prefill_platforms[0], specs, gpus - 1, work, request.kv_dtype)
     decode = decode_workers(platform, specs, gpus - 1, work, request.kv_dtype)
     near = gpus <= platform.system.nvlink_domain
-    outside = platform.traits.host.seconds_per_request
+    host = platform.traits.host
+    outside = host.outside(work.isl) + host.seconds_per_handover
     weights = np.array([v.spec.checkpoint for v in decode.variants])[decode.variant]
     held = np.array([v.kv_bytes for v in decode.variants])[decode.variant]
     best = 0.0
