@@ -232,6 +232,9 @@ def estimate(
         prefill_batch=prefill_batch,
         token_budget=token_budget,
         kv_dtype=kv_dtype,
+        prefill_platform=platform(
+            system, backend, folder, prefill_changes(first.traits), fitted
+        ),
     )
     request, found = estimate_point(setting)
     return EstimateResult(request, found)

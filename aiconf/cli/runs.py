@@ -114,6 +114,10 @@ def calibrate(
     from aiconf.runs.calibrate import calibrate as fitted
     from aiconf.runs.calibration_file import write_calibration
 
+    if not out.parent.is_dir():
+        from aiconf.errors import UserError
+
+        raise UserError(f"cannot write {out}: there is no folder {out.parent}")
     found, _ = fitted(files, seed=seed, rows=rows, progress=partial(typer.echo, err=True))
     write_calibration(out, found)
     typer.echo("Error on groups left out of the fit, in %\n")

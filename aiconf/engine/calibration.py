@@ -7,18 +7,20 @@ fact of an engine (``Traits``), on one family of GPUs, with a new value.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
 import aiconf
 from aiconf.engine.changes import Changes
-from aiconf.errors import UserError
+from aiconf.errors import UserError, unknown
 from aiconf.resources import data_dir, read_yaml
 
 FORBID: dict[str, Any] = {"extra": "forbid"}
+UNCALIBRATED = Path("-")  # stands for no calibration at all
 LEVELS = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
 
 
@@ -65,24 +67,34 @@ class Spread:
 
 @dataclass(frozen=True)
 class Source:
-    """A file of measured runs that was fitted to."""
+    """A file of measured runs that was fitted to.
+
+    read: its rows. rows: those that are used. unread: say too little, or cannot be predicted.
+    hidden: may have used drafts and do not say. repeated: are the same run as another row.
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
     name: str
     sha256: str
+    read: int
     rows: int
+    unread: int
+    hidden: int
+    repeated: int
 
 
 @dataclass(frozen=True)
 class Calibration:
     """What a calibration file holds.
 
-    tool: version of aiconf that wrote it. validation: error on left-out groups.
+    tool: version of aiconf that wrote it. rows: runs of a group that were fitted to, at most.
+    validation: error on left-out groups.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
     tool: str
     seed: int
+    rows: int
     files: tuple[Source, ...]
     engines: tuple[EngineFit, ...]
     spreads: tuple[Spread, ...]
@@ -100,17 +112,19 @@ class Calibration:
 
 def no_calibration() -> Calibration:
     """Return a calibration that changes nothing and knows no errors."""
-    return Calibration(aiconf.__version__, 0, (), (), (), {})
+    return Calibration(aiconf.__version__, 0, 0, (), (), (), {})
 
 
 def load_calibration(path: Path | None = None) -> Calibration:
-    """Read a calibration file; None: the one that is shipped.
+    """Read a calibration file; None: the one that is shipped; ``UNCALIBRATED``: none.
 
     Raises
     ------
     UserError
         When it cannot be read, is of another form, or was written by another version.
     """
+    if path == UNCALIBRATED:
+        return no_calibration()
     shipped = data_dir("calibration") / "default.yaml"
     if path is None and not shipped.is_file():
         return no_calibration()
@@ -137,7 +151,9 @@ def _load(path: Path) -> Calibration:
     if isinstance(given, Mapping) and isinstance(given.get("spreads"), str):
         given = {**given, "spreads": _spreads(given["spreads"], path)}
     try:
-        return TypeAdapter(Calibration).validate_python(given)
+        found = TypeAdapter(Calibration).validate_python(given)
+        _require_sense(found, path)
+        return found
     except ValidationError as problem:
         first = problem.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -159,3 +175,30 @@ def _spreads(block: str, path: Path) -> list[dict[str, Any]]:
         cells |= {name: "" for name in ("system", "backend", "model") if cells[name] == "-"}
         found.append(cells | {"quantiles": words[len(names) :]})
     return found
+
+
+def _require_sense(found: Calibration, path: Path) -> None:
+    """Refuse facts that are none, and figures that cannot be."""
+    from aiconf.engine.curves import PARTS
+    from aiconf.engine.trait_schema import Host
+
+    known = {f"scales.{name}" for name in (*PARTS, "acceptance")}
+    known |= {f"host.{field.name}" for field in fields(Host)}
+    for engine in found.engines:
+        for name, one in engine.facts.items():
+            if name not in known:
+                raise unknown(f"parameter in calibration {path}", name, sorted(known))
+            if not (0.0 < one.low <= one.value <= one.high < float("inf")):
+                raise UserError(
+                    f"calibration {path}: {engine.backend} {name}: low, value and high must be "
+                    f"positive and ascend, not {one.low:g}, {one.value:g}, {one.high:g}"
+                )
+    for spread in found.spreads:
+        sizes = spread.quantiles
+        ascend = all(a <= b for a, b in itertools.pairwise(sizes))
+        named = spread.metric in ("ttft", "tpot", "output") and spread.mode in ("agg", "disagg")
+        if len(sizes) != len(LEVELS) or not ascend or not named:
+            raise UserError(
+                f"calibration {path}: spread of {spread.metric} {spread.mode}: needs "
+                f"{len(LEVELS)} quantiles that ascend, for ttft, tpot or output in agg or disagg"
+            )

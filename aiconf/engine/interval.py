@@ -54,6 +54,13 @@ def bounds(spread: Spread | None) -> tuple[float, float] | None:
     return float(np.exp(spread.quantiles[_LOW])), float(np.exp(spread.quantiles[_HIGH]))
 
 
+def quantile(spread: Spread | None, level: float) -> float:
+    """Return the factor on a prediction that a share ``level`` of measured values stays below."""
+    if spread is None:
+        return 1.0
+    return float(np.exp(np.interp(level, LEVELS, spread.quantiles)))
+
+
 def below(spread: Spread | None, predicted: ArrayLike, limit: float) -> Array:
     """Return the probability that the measured value is at most ``limit``.
 

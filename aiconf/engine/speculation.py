@@ -17,6 +17,7 @@ from aiconf.errors import UserError
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+_MOST_DRAFTS = 64  # no engine verifies more in a chain
 _DRAWS = 1 << 20  # of one block: 8 MiB
 
 
@@ -34,8 +35,10 @@ class Speculation:
     decay: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.drafts < 1:
-            raise UserError(f"speculative decoding needs at least 1 draft, not {self.drafts}")
+        if not 1 <= self.drafts <= _MOST_DRAFTS:
+            raise UserError(
+                f"speculative decoding takes 1 to {_MOST_DRAFTS} drafts, not {self.drafts}"
+            )
         if not (0.0 <= self.acceptance <= 1.0 and 0.0 <= self.decay <= 1.0):
             raise UserError(
                 f"acceptance {self.acceptance} and decay {self.decay} must be between 0 and 1"

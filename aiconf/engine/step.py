@@ -91,12 +91,14 @@ class StepModel:
         scale = traits.scales.get("attention", 1.0)
         self._attention = AttentionTimer(tables, stage, kv_dtype, scale)
         self._linear = LinearTimer(tables, stage, scale)
-        launched = [0, 0]  # operators of a pass: all, and those that no graph holds
+        launched = [0, 0]  # kernels of a pass: all, and those that no graph holds
         for operator in stage:
             self._add(operator)
             if not isinstance(operator, PipelineSend) and not self._fused(operator):
-                launched[0] += operator.count
-                launched[1] += operator.count * isinstance(operator, (GqaAttention, MlaAttention))
+                block = isinstance(operator, (Moe, MlaAttention))
+                kernels = operator.count * (traits.host.block_launches if block else 1)
+                launched[0] += kernels
+                launched[1] += kernels * isinstance(operator, (GqaAttention, MlaAttention))
         self._all = (self._rank, self._group, self._sampled)
         for curves in self._all:
             curves.close()
@@ -108,7 +110,7 @@ class StepModel:
             sizes, traits.token_budget(gpu.memory_bytes, gpu.sm, parallel.dp), parallel,
             mla=any(isinstance(one, MlaAttention) for one in stage), disaggregated=False,
         )  # fmt: skip
-        each = traits.host.seconds_per_operator
+        each = traits.host.seconds_per_launch
         self._launch = (launched[0] * each, launched[1] * each)
 
     def seconds(self, batch: Batch) -> Array:

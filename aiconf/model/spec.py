@@ -163,6 +163,14 @@ class ModelSpec:
         return tuple((block, n) for block, n in found if isinstance(block, Attention))
 
     @property
+    def shape(self) -> str:
+        """What checkpoints of equal shape share: layers, hidden size and experts."""
+        routed = [g.ffn.experts for g in self.layers if isinstance(g.ffn, MoeFfn)]
+        layers = sum(group.count for group in self.layers)
+        experts = f"-{max(routed)}e" if routed else ""
+        return f"{layers}x{self.hidden}{experts}"
+
+    @property
     def is_moe(self) -> bool:
         """Whether any layer routes tokens to experts."""
         return any(isinstance(group.ffn, MoeFfn) for group in self.layers)

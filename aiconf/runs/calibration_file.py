@@ -32,6 +32,7 @@ def write_calibration(path: Path, found: Calibration) -> None:
     record = {
         "tool": found.tool,
         "seed": found.seed,
+        "rows": found.rows,
         "files": [asdict(file) for file in found.files],
         "validation": dict(found.validation),
         "engines": [

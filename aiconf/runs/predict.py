@@ -121,11 +121,14 @@ def _engine(
     spec = model_of(deployment.model, deployment.precision)
     if spec.is_moe and parallel.ep > 1:
         spec = replicated(spec, parallel.ep)
+    drafts = deployment.speculation
+    if drafts is not None:  # the acceptance that was published is not that of these prompts
+        drafts = drafts.scaled(place.traits.scales.get("acceptance", 1.0))
     return engine(
         place, spec, parallel, isl=traffic.isl, osl=traffic.osl,
         token_budget=deployment.token_budget, max_sequences=deployment.max_sequences,
         kv_dtype=deployment.kv_dtype, fractions=(deployment.memory, TIGHT_FRACTION),
-        speculation=deployment.speculation,
+        speculation=drafts,
     )  # fmt: skip
 
 
@@ -171,7 +174,7 @@ def _summary(
         metric: bounds(
             spread_of(
                 place.calibration, metric, mode, system=place.system.name,
-                backend=place.traits.name, model=engines[-1].spec.name, fallback=origin[2],
+                backend=place.traits.name, model=engines[-1].spec.shape, fallback=origin[2],
             )
         )
         for metric in ("ttft", "tpot", "output")

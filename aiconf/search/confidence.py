@@ -29,7 +29,7 @@ def probabilities(side: Side, work: Workload, sla: Sla) -> Array:
     """Probability that each candidate meets every target.
 
     The errors of TTFT and TPOT are taken as independent; a target on the whole request goes by
-    the spread of TPOT, which most of it is.
+    the spread of TPOT, which most of it is, so that the harder of the two decides.
     """
     found = side.candidates
     tpot = np.nan_to_num(found.tpot)
@@ -37,8 +37,8 @@ def probabilities(side: Side, work: Workload, sla: Sla) -> Array:
     chance = np.ones(len(found))
     for mine, spreads in _alike(side, work):
         own = below(spreads["ttft"], found.ttft[mine], sla.ttft)
-        own = own * below(spreads["tpot"], np.maximum(tpot[mine], 1e-12), sla.tpot)
-        chance[mine] = own * below(spreads["tpot"], total[mine], sla.latency)
+        slow = below(spreads["tpot"], np.maximum(tpot[mine], 1e-12), sla.tpot)
+        chance[mine] = own * np.minimum(slow, below(spreads["tpot"], total[mine], sla.latency))
     return chance
 
 
@@ -64,7 +64,7 @@ def _alike(
     found = side.candidates
     if not len(found):
         return
-    models = np.array([variant.spec.name for variant in side.variants])[found.variant]
+    models = np.array([variant.spec.shape for variant in side.variants])[found.variant]
     share = _shares(side.variants, found.variant, work)
     if side.mode == "disagg":
         share = (share + _shares(side.prefill_variants, found.prefill_variant, work)) / 2.0

@@ -41,6 +41,7 @@ class Setting:
     prefill_batch: int
     token_budget: int | None
     kv_dtype: str | None
+    prefill_platform: Platform | None = None  # of prefill workers, where it differs
 
     def __post_init__(self) -> None:
         for name in ("concurrency", "workers", "prefill_workers", "prefill_batch"):
@@ -134,7 +135,8 @@ def _disaggregated(setting: Setting) -> tuple[Request, Found]:
     work = setting.workload
     if work.osl == 1:
         raise UserError("osl 1 has nothing to decode: leave out the prefill layout")
-    before = _legal(setting, setting.platform, str(setting.prefill_layout))
+    prefilling = setting.prefill_platform or setting.platform
+    before = _legal(setting, prefilling, str(setting.prefill_layout))
     after = _legal(setting, setting.decode_platform, setting.layout)
     gpus = (
         setting.prefill_workers * before.parallel.gpus + setting.workers * after.parallel.gpus

@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiconf.engine.engine import Platform
+from aiconf.engine.interval import quantile, spread_of
 from aiconf.errors import UserError
+from aiconf.model.spec import ModelSpec
 from aiconf.search.candidates import Array, Candidates, Index, pareto
 from aiconf.search.combine import pair, replicate
 from aiconf.search.confidence import probabilities
@@ -20,6 +22,7 @@ from aiconf.search.workers import (
     decode_workers,
     prefill_workers,
 )
+from aiconf.workload import Sla
 
 _HOPELESS = 1e-3  # probability below which candidates are told apart by their targets
 
@@ -130,10 +133,24 @@ def _disaggregated(request: Request, platform: Platform, decoding: Platform) -> 
         prefill = prefill_workers(platform, [spec], gpus - 1, work, request.kv_dtype)
         decode = decode_workers(decoding, [spec], gpus - 1, work, request.kv_dtype)
         if len(prefill.rate) and len(decode.rate):
-            pairs = pair(prefill, decode, gpus, request.sla, work.isl)
+            sla = surer(request, spec, decoding)
+            pairs = pair(prefill, decode, gpus, sla, work.isl)
             backend = platform.traits.name
             sides.append(Side("disagg", backend, pairs, decode.variants, prefill.variants))
     return sides
+
+
+def surer(request: Request, spec: ModelSpec, decoding: Platform) -> Sla:
+    """Targets with a TTFT that leaves room for the asked confidence: prefill is sized by it."""
+    if request.confidence is None:
+        return request.sla
+    spread = spread_of(
+        decoding.calibration, "ttft", "disagg", system=decoding.system.name,
+        backend=decoding.traits.name, model=spec.shape,
+    )  # fmt: skip
+    # Of two targets that are missed independently each is met with the root of the probability.
+    room = quantile(spread, float(np.sqrt(request.confidence)))
+    return replace(request.sla, ttft=request.sla.ttft / room)
 
 
 def latency(request: Request, candidates: Candidates) -> Array:
@@ -188,6 +205,8 @@ def shortfall(request: Request, side: Side) -> Array:
     over = excess(request, side.candidates)
     if request.confidence is None:
         return over
+    if not side.variants[0].platform.calibration.spreads:
+        raise UserError("a confidence needs a calibration that knows how far predictions are off")
     chance = probabilities(side, request.workload, request.sla)
     # Among hopeless candidates the targets themselves tell which is closer.
     found: Array = np.where(

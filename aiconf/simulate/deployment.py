@@ -74,8 +74,6 @@ def engine(
         budget = max(1, budget // parallel.dp)
     most = max_sequences or traits.max_sequences(gpu.memory_bytes, gpu.sm)
     drafting = speculation is not None
-    if speculation is not None:
-        speculation = speculation.scaled(traits.scales.get("acceptance", 1.0))
     room: Capacity | None = None
     fraction = None
     for fraction in fractions:

@@ -25,7 +25,7 @@ from aiconf.simulate.timer import IterationTimer
 
 @dataclass(frozen=True)
 class PrefillSide:
-    """Prefill workers: timer of one, how many, attention ranks, tokens of an iteration of all.
+    """Prefill workers: timer of one, how many, attention ranks, tokens of an iteration of a rank.
 
     pipeline: stages; prompts behind each other overlap in them.
     """
@@ -110,7 +110,9 @@ class DisaggregatedReplay:
             self._next = min(load.users, count)
             self._intake.wave(0.0, range(self._next), self._prompt[: self._next])
         else:
-            for when in load.arrival.tolist():
+            self._next = self._intake.first(load.arrival, self._prompt)
+            self._sent[: self._next] = load.arrival[: self._next].tolist()
+            for when in load.arrival[self._next :].tolist():
                 self._send(when)
         handlers = (self._on_free, self._on_prefilled, self._on_cache, self._on_decode_end)
         while self._finished < count:

@@ -147,7 +147,9 @@ class EngineReplay:
             self._next = min(load.users, count)
             self._intake.wave(0.0, range(self._next), self._prompt[: self._next])
         else:
-            for when in load.arrival.tolist():
+            self._next = self._intake.first(load.arrival, self._prompt)
+            self._sent[: self._next] = load.arrival[: self._next].tolist()
+            for when in load.arrival[self._next :].tolist():
                 self._send(when)
 
     def _send(self, when: float) -> None:

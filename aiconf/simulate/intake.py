@@ -12,6 +12,9 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 @dataclass(frozen=True)
 class IntakeCost:
@@ -41,6 +44,12 @@ class Intake:
         work = self._cost.request * len(requests) + self._cost.token * sum(prompts)
         self._free = max(self._free, when) + work
         self._through.extend((self._free + self._cost.delay, one) for one in requests)
+
+    def first(self, arrival: NDArray[np.float64], prompts: Sequence[int]) -> int:
+        """Send what arrives first as a wave; return how many requests that are."""
+        count = int((arrival == arrival[0]).sum())
+        self.wave(float(arrival[0]), range(count), prompts[:count])
+        return count
 
     def enter(self, when: float, request: int, prompt: int) -> None:
         """A request of ``prompt`` tokens is sent at ``when``, never before the one before it."""
