@@ -14,7 +14,7 @@ import argparse
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +22,7 @@ import numpy as np
 from peer import PEER, PEER_CHOICE
 
 from aiconf.runs.calibrate import Observed, covered, hides_drafts, replayed_by_group
-from aiconf.runs.fit import fit
+from aiconf.runs.fit import ROWS, Fit, Progress, distinct, fit
 from aiconf.runs.measured import MeasuredRun, Row
 from aiconf.runs.read import read_rows
 
@@ -37,8 +37,12 @@ FEWEST = 6  # configurations of a group among which one is chosen
 
 
 def scored(path: Path) -> list[Row]:
-    """Rows of a file that count: of one of them only those whose configuration is known."""
-    rows = read_rows(path, {})
+    """Rows of a file that are judged: of one of them only those whose configuration is known."""
+    return counted(path, read_rows(path, {}))
+
+
+def counted(path: Path, rows: list[Row]) -> list[Row]:
+    """Rows that are judged, of all rows of a file."""
     if path.stem != "aic_silicon_inferencex":
         return rows
     return [
@@ -101,8 +105,9 @@ def slices(observed: Sequence[Observed]) -> list[tuple[str, list[Observed]]]:
 def choices(observed: Iterable[Observed]) -> tuple[list[float], int, int]:
     """Choose by prediction under limits of TPOT; judge by what was measured.
 
-    Returns the shares of the best measured throughput per GPU that the choices deliver, how many
-    choices break the limit by more than 5 %, and how many there were.
+    Returns the shares of the best measured throughput per GPU that the choices deliver (none where
+    nothing was predicted to keep a limit that something keeps), how many choices break the limit
+    by more than 5 %, and how many there were.
     """
     groups: dict[object, list[Observed]] = defaultdict(list)
     for one in observed:
@@ -117,7 +122,11 @@ def choices(observed: Iterable[Observed]) -> tuple[list[float], int, int]:
         for limit in LIMITS:
             within = [one for one in members if (one.run.metrics.tpot_mean or 0.0) <= limit]
             allowed = [one for one in members if (one.found.tpot_mean or 0.0) <= limit]
-            if not within or not allowed:
+            if not within:
+                continue
+            if not allowed:
+                asked += 1
+                delivered.append(0.0)
                 continue
             chosen = max(allowed, key=lambda one: one.found.output_rate / gpus(one.run))
             asked += 1
@@ -150,28 +159,37 @@ def main() -> None:
     """Fit, replay every group without itself, and print the tables."""
     parser = argparse.ArgumentParser(description="Compare replays with measured runs.")
     parser.add_argument("--runs", type=Path, default=FOLDER, help="folder of measured runs")
-    parser.add_argument("--rows", type=int, default=6, help="runs of a group that are fitted to")
+    parser.add_argument("--rows", type=int, default=ROWS, help="runs of a group that are fitted to")
     parser.add_argument("--markdown", action="store_true", help="print Markdown tables")
     options = parser.parse_args()
     if not options.runs.is_dir():
         raise SystemExit(f"no measured runs in {options.runs}: name their folder with --runs")
     start = time.perf_counter()
-    rows = [row for name in FILES for row in scored(options.runs / f"{name}.csv")]
+    files = {path: read_rows(path, {}) for path in (options.runs / f"{n}.csv" for n in FILES)}
+    every = [row for rows in files.values() for row in rows]
+    used = distinct([r.run for r in every if r.run is not None and not hides_drafts(r)])
+    report = partial(print, file=sys.stderr)
+    judge(files, fit(used, rows=options.rows, progress=report), options.markdown, report)
+    print(f"\n{time.perf_counter() - start:.0f} s", file=sys.stderr)
+
+
+def judge(
+    files: Mapping[Path, list[Row]], found: Fit, markdown: bool, report: Progress
+) -> None:
+    """Replay the rows that are judged, every group without itself, and print the tables."""
+    rows = [row for path, read in files.items() for row in counted(path, read)]
     asked = [row for row in rows if row.status != "skipped"]
     runs = [row.run for row in rows if row.run is not None]
-    used = [row.run for row in rows if row.run is not None and not hides_drafts(row)]
-    report = partial(print, file=sys.stderr)
-    found = fit(used, rows=options.rows, progress=report)
     observed = replayed_by_group(runs, found, leave_out=True, progress=report)
     print(f"{len(rows)} rows: {len(rows) - len(asked)} say too little, {len(observed)} answered "
           f"({len(observed) / len(asked):.1%} of the others)\n")  # fmt: skip
     heads = ["mean / median error, %", "rows"]
     heads += [f"{title}, {over}" for title in METRICS.values() for over in ("groups", "rows")]
-    print(_row([*heads, "AIConfigurator 0.12 (rows)"], options.markdown))
-    if options.markdown:
+    print(_row([*heads, "AIConfigurator 0.12 (rows)"], markdown))
+    if markdown:
         print(_row(["---"] * 9, True))
     for title, part in slices(observed):
-        print(line(title, part, options.markdown))
+        print(line(title, part, markdown))
     inside = ", ".join(f"{METRICS[m]} {share:.0%}" for m, share in covered(observed).items())
     print(f"\nWithin the 80 % interval made without the group: {inside}")
     delivered, broken, asked_choices = choices(observed)
@@ -179,7 +197,6 @@ def main() -> None:
           f"more than 5 %; the others deliver {np.median(delivered):.1%} (median; 10th percentile "
           f"{np.percentile(delivered, 10):.0%}) of the best measured throughput. "
           f"{PEER_CHOICE}")  # fmt: skip
-    print(f"\n{time.perf_counter() - start:.0f} s", file=sys.stderr)
 
 
 if __name__ == "__main__":

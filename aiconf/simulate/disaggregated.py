@@ -16,6 +16,7 @@ from heapq import heappop, heappush
 import numpy as np
 
 from aiconf.engine.speculation import Speculation
+from aiconf.errors import UserError
 from aiconf.simulate.decode import DecodeWorker
 from aiconf.simulate.intake import Intake, IntakeCost
 from aiconf.simulate.requests import Load, Replay
@@ -96,8 +97,20 @@ class DisaggregatedReplay:
         self._prefill_seconds = 0.0
 
     def run(self, load: Load) -> Replay:
-        """Replay ``load`` from an idle deployment."""
+        """Replay ``load`` from an idle deployment.
+
+        Raises
+        ------
+        UserError
+            When a request is longer than the cache of a decode worker.
+        """
         count = len(load)
+        longest = int((load.prompt + load.output).max())
+        if longest > self._kv_tokens / len(self._decoders):
+            raise UserError(
+                f"a request of {longest} tokens exceeds the KV cache of a decode worker, "
+                f"{self._kv_tokens / len(self._decoders):.0f} tokens"
+            )
         self._prompt, self._output = load.prompt.tolist(), load.output.tolist()
         after = load.output - 1
         if self._speculation is not None:

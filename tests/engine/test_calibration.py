@@ -10,15 +10,30 @@ from aiconf.engine.interval import below, bounds, spread_of
 from aiconf.engine.platform import platform
 from aiconf.errors import UserError
 
+# What a parameter can be: factors near one, kernels that launch in microseconds.
+PHYSICAL = {
+    "scales.gemm": (0.85, 1.2), "scales.attention": (0.8, 1.3), "scales.moe": (0.8, 1.3),
+    "scales.communication": (0.7, 1.5), "scales.memory": (0.7, 1.5),
+    "scales.acceptance": (0.5, 1.2), "host.seconds_exposed_per_layer": (1e-7, 3e-5),
+    "host.seconds_per_launch": (3e-6, 1e-4), "host.seconds_per_request": (2e-3, 0.05),
+    "host.seconds_per_handover": (2e-3, 0.3),
+}  # fmt: skip
 SPREAD = Spread("tpot", "agg", (-0.3, -0.2, -0.1, 0.0, 0.1, 0.3, 0.5), 10, 100)
 
 
+def fitted(**more):
+    return {"value": 1.5, "low": 1.4, "high": 1.6} | more
+
+
+def facts(given):
+    return record(engines=[{"backend": "vllm", "sm": [90, 99], "facts": given}])
+
+
 def record(**more):
-    fitted = {"value": 1.5, "low": 1.4, "high": 1.6}
-    engine = {"backend": "vllm", "sm": [90, 99], "facts": {"scales.gemm": fitted}}
+    engine = {"backend": "vllm", "sm": [90, 99], "facts": {"scales.gemm": fitted()}}
     return {
-        "tool": aiconf.__version__, "seed": 0, "files": [], "engines": [engine], "spreads": [],
-        "validation": {},
+        "tool": aiconf.__version__, "seed": 0, "rows": 6, "files": [], "engines": [engine],
+        "spreads": [], "validation": {},
     } | more  # fmt: skip
 
 
@@ -67,7 +82,15 @@ def test_told_facts_override_a_calibration(tmp_path):
         ("a: [", "is not YAML"),
         (record(surprise=1), "surprise"),
         (record(engines=[{"backend": "vllm"}]), "engines.0"),
-        ("just words", "calibration"),
+        ("just words", "validate|mapping|dictionary|valid"),
+        (facts({"scales.gem": fitted()}), "scales.gemm"),
+        (facts({"host": fitted()}), "parameter in calibration"),
+        (facts({"scales.gemm": fitted(value=float("nan"))}), "positive and ascend"),
+        (facts({"scales.gemm": fitted(value=-1.0)}), "positive and ascend"),
+        (facts({"scales.gemm": fitted(low=2.0)}), "positive and ascend"),
+        (record(spreads="tpot agg - - - 0 1 1 0.1 0.2"), "columns"),
+        (record(spreads="tpt agg - - - 0 1 1 0 1 2 3 4 5 6"), "spread of tpt"),
+        (record(spreads="tpot agg - - - 0 1 1 6 5 4 3 2 1 0"), "quantiles that ascend"),
     ],
 )
 def test_a_wrong_file_is_refused_in_one_line(tmp_path, content, said):
@@ -87,8 +110,8 @@ def test_the_shipped_calibration_loads_and_stays_physical():
     for engine in found.engines:
         for name, one in engine.facts.items():
             assert 0 < one.low <= one.value <= one.high, name
-            if name.startswith("scales.") and name != "scales.acceptance":
-                assert 0.7 < one.value < 1.5, (engine.backend, name)
+            least, most = PHYSICAL[name]
+            assert least < one.value < most, (engine.backend, name)
     assert all(list(s.quantiles) == sorted(s.quantiles) for s in found.spreads)
     assert all(len(s.quantiles) == len(LEVELS) for s in found.spreads)
 
@@ -116,7 +139,7 @@ def test_without_a_spread_the_prediction_decides():
 def test_a_measured_group_has_its_own_spread_and_much_fallback_a_wider_one():
     wide = Spread("tpot", "agg", (-1.0, -0.8, -0.4, 0.0, 0.4, 0.8, 1.0), 6, 60, fallback=0.3)
     own = Spread("tpot", "agg", SPREAD.quantiles, 1, 9, "h200_sxm", "vllm", "m")
-    known = Calibration(aiconf.__version__, 0, (), (), (own, wide, SPREAD), {})
+    known = Calibration(aiconf.__version__, 0, 6, (), (), (own, wide, SPREAD), {})
 
     def found(**more):
         group = {"system": "h200_sxm", "backend": "vllm", "model": "other"} | more
