@@ -113,7 +113,7 @@ BAD = [
     ({"--concurrency": "4", "--length-range": "2"}, "shortest length is a share"),
     ({"--concurrency": "4", "--length-cv": "-1"}, "coefficient of variation"),
     ({"--concurrency": "4", "--seed": "-1"}, "seed must be a whole number"),
-    ({"--concurrency": "4", "--drafts": "-1"}, "at least 1 draft, not -1"),
+    ({"--concurrency": "4", "--drafts": "-1"}, "takes 1 to 64 drafts, not -1"),
     ({"--concurrency": "4", "--drafts": "1", "--acceptance": "2"}, "acceptance 2.0"),
     ({"--concurrency": "4", "--workers": "0"}, "workers must be a whole number"),
     ({"--concurrency": "4", "--layout": "tp3"}, "layout tp3pp1dp1ep1: tp 3 does not divide"),
