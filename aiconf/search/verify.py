@@ -19,18 +19,19 @@ from aiconf.simulate.requests import Load
 from aiconf.simulate.results import Summary, summarize
 
 _SPREAD = 0.1  # of the lengths, to both sides
-_WAVES = 5  # requests of each user, of which the first two are not counted
-_MOST_USERS = 1000  # of a replay: a larger deployment is replayed by one of its equal parts
+_WAVES = 4  # requests of each user, of which the first two are not counted
+_WANTED_USERS = 250  # of a replay: a larger deployment is replayed by one of its equal parts
+_MOST_USERS = 800  # of a part, beyond which a replay would take longer than the search
 
 
 def replayed(request: Request, found: Found, seed: int = 0) -> Summary | None:
     """Replay one candidate at its concurrency; None where the replay cannot.
 
     It does not know prefix reuse, nor requests that wait for room in the cache of a deployment
-    that was asked for more than it holds.
+    that was asked for more than it holds; and thousands of users take it too long.
     """
     work = request.workload
-    if work.prefix or work.osl == 1:
+    if work.prefix or work.osl == 1 or _users(found) > _MOST_USERS:
         return None
     load = _load(request, _users(found), seed)
     after = _engine(request, found.variant, found.value("token_budget"), load)
@@ -53,7 +54,7 @@ def _parts(found: Found) -> int:
         return int(found.value("workers")) * found.variant.parallel.pp
     users, workers = found.value("concurrency"), int(found.value("workers"))
     equal = math.gcd(int(found.value("prefill_workers")), workers)
-    wanted = math.ceil(users / _MOST_USERS)
+    wanted = math.ceil(users / _WANTED_USERS)
     return next(parts for parts in range(min(wanted, equal), 0, -1) if equal % parts == 0)
 
 
