@@ -2,12 +2,14 @@
 
 The search ranks by closed forms of the steady state; a replay of its winners shows what they
 average over: queues behind other prompts, and the tails. Lengths vary by a tenth around the
-asked ones, so that requests do not march in step; the first waves are not counted.
+asked ones, so that requests do not march in step; the first waves, and the last one, during
+which the deployment runs empty, are not counted.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,11 +17,11 @@ from aiconf.search.request import Request
 from aiconf.search.search import Found
 from aiconf.search.workers import Variant
 from aiconf.simulate.deployment import Engine, aggregated, disaggregated, engine
-from aiconf.simulate.requests import Load
+from aiconf.simulate.requests import Load, Replay
 from aiconf.simulate.results import Summary, summarize
 
 _SPREAD = 0.1  # of the lengths, to both sides
-_WAVES = 4  # requests of each user, of which the first two are not counted
+_WAVES = 5  # requests of each user; the first two and the last one are not counted
 _WANTED_USERS = 250  # of a replay: a larger deployment is replayed by one of its equal parts
 _MOST_USERS = 800  # of a part, beyond which a replay would take longer than the search
 
@@ -39,13 +41,22 @@ def replayed(request: Request, found: Found, seed: int = 0) -> Summary | None:
     if before_variant is None:
         if found.value("batch") * found.value("workers") < found.value("concurrency"):
             return None
-        return summarize(aggregated(after, load, seed=seed), request.sla)
+        return summarize(_steady(aggregated(after, load, seed=seed), load), request.sla)
     before = _engine(request, before_variant, found.value("prefill_token_budget"), load)
     parts = _parts(found)
     counts = (int(found.value(name)) // parts for name in ("prefill_workers", "workers"))
     prefill, decode = counts
     replay = disaggregated(before, prefill, after, decode, load, seed=seed)
-    return summarize(replay, request.sla)
+    return summarize(_steady(replay, load), request.sla)
+
+
+def _steady(replay: Replay, load: Load) -> Replay:
+    """The replay without its last wave."""
+    kept = slice(0, len(load) - min(load.users, len(load) // 5))
+    return replace(
+        replay, sent=replay.sent[kept], first=replay.first[kept], last=replay.last[kept],
+        output=replay.output[kept], prompt=replay.prompt[kept], started=replay.started[kept],
+    )  # fmt: skip
 
 
 def _parts(found: Found) -> int:
