@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from aiconf.errors import UserError
 
 # Flags of AIConfigurator 0.12 without an effect on what is asked here: how many values each
@@ -90,3 +93,19 @@ def translated(words: list[str]) -> tuple[list[str], list[str]]:
         notes.append(f"{name} is accepted and ignored: {why}")
         place += 1 if sign else 1 + _IGNORED[name]
     return kept, notes
+
+
+def require_target(out: Path, inputs: Sequence[Path]) -> None:
+    """Refuse a file to write that cannot be one, before any work, or that is an input.
+
+    Raises
+    ------
+    UserError
+        It is a folder, its folder is missing, or it is one of ``inputs``.
+    """
+    if out.is_dir():
+        raise UserError(f"cannot write {out}: it is a folder")
+    if not out.parent.is_dir():
+        raise UserError(f"cannot write {out}: there is no folder {out.parent}")
+    if any(out.resolve() == Path(one).resolve() for one in inputs):
+        raise UserError(f"--out {out} is an input: name another file")

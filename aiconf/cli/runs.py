@@ -70,6 +70,7 @@ def check(
     Benchmark clients do not record what was deployed: for their files, say it with --model,
     --system, --backend and --layout.
     """
+    from aiconf.cli.arguments import require_target
     from aiconf.runs.check import check as predicted
     from aiconf.runs.read import read_rows
     from aiconf.runs.write import write_csv
@@ -80,6 +81,8 @@ def check(
     }  # fmt: skip
     given |= _layout_cells(layout, workers, prefill_layout, prefill_workers)
     stated = {name: value for name, value in given.items() if value}
+    if out is not None:
+        require_target(out, files)
     rows = [row for path in files for row in read_rows(path, stated)]
     checked = predicted(rows, calibration)
     if out is not None:
@@ -111,13 +114,14 @@ def calibrate(
     also predicted without having been fitted to: that is the error printed, and the interval
     of groups that nobody has measured.
     """
+    from aiconf.cli.arguments import require_target
     from aiconf.runs.calibrate import calibrate as fitted
     from aiconf.runs.calibration_file import write_calibration
+    from aiconf.workload import require_whole
 
-    if not out.parent.is_dir():
-        from aiconf.errors import UserError
-
-        raise UserError(f"cannot write {out}: there is no folder {out.parent}")
+    require_whole("seed", seed, 0)
+    require_whole("rows", rows, 1)
+    require_target(out, files)
     found, _ = fitted(files, seed=seed, rows=rows, progress=partial(typer.echo, err=True))
     write_calibration(out, found)
     typer.echo("Error on groups left out of the fit, in %\n")

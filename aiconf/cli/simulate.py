@@ -148,7 +148,10 @@ def simulate(
 ) -> None:  # fmt: skip
     """Replay single requests: queues, tails and goodput of one deployment under a load."""
     from aiconf.api import replay
+    from aiconf.cli.arguments import require_target
 
+    if out is not None:
+        require_target(out, [trace] if trace is not None else [])
     found = replay(
         model, system, layout, isl, osl,
         concurrency=concurrency, rate=rate, static=static, offline=offline, trace=trace,

@@ -78,9 +78,9 @@ def below(spread: Spread | None, predicted: ArrayLike, limit: float) -> Array:
     found = np.interp(place, points, LEVELS)
     left, right = _slope(points[1] - points[0]), _slope(points[-1] - points[-2])
     found = np.where(
-        place < points[0], LEVELS[0] * np.exp((place - points[0]) / left), found
+        place < points[0], LEVELS[0] * np.exp(np.minimum(place - points[0], 0.0) / left), found
     )
-    tail = (1.0 - LEVELS[-1]) * np.exp((points[-1] - place) / right)
+    tail = (1.0 - LEVELS[-1]) * np.exp(np.minimum(points[-1] - place, 0.0) / right)
     return np.where(place > points[-1], 1.0 - tail, found)
 
 

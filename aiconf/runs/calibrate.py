@@ -26,6 +26,7 @@ from aiconf.engine.calibration import (
     Fitted,
     Source,
     Spread,
+    load_calibration,
 )
 from aiconf.engine.traits import backend_names
 from aiconf.errors import UserError
@@ -193,13 +194,18 @@ def _rounded(value: float) -> float:
 
 
 def spreads(left_out: Iterable[Observed], fitted: Iterable[Observed]) -> tuple[Spread, ...]:
-    """Spreads of unmeasured groups by metric, mode and fallback, then of measured groups."""
+    """Spreads of unmeasured groups by metric, mode and fallback, then of measured groups.
+
+    Of a metric and mode with too few groups they are those of the shipped calibration.
+    """
     out, own = list(left_out), list(fitted)
     found = []
     for metric in METRICS:
         for mode in ("agg", "disagg"):
             values = [one for one in out if one.run.mode == mode and metric in one.errors]
-            if not values:
+            if len({one.group for one in values}) < _LEAST_GROUPS:
+                # Too few to tell what others will be like: what the shipped calibration knows.
+                found += _shipped(metric, mode)
                 continue
             common = _spread(metric, mode, values, 0.0)
             missing = [one for one in values if one.fallback >= _FALLBACK]
@@ -208,6 +214,13 @@ def spreads(left_out: Iterable[Observed], fitted: Iterable[Observed]) -> tuple[S
             found += [common, wider]
             found += _measured(metric, mode, values, own)
     return tuple(found)
+
+
+def _shipped(metric: str, mode: str) -> list[Spread]:
+    return [
+        one for one in load_calibration().spreads
+        if (one.metric, one.mode) == (metric, mode)
+    ]  # fmt: skip
 
 
 def _widened(common: Spread) -> Spread:

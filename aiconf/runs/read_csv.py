@@ -43,6 +43,8 @@ def _run(cells: Cells) -> MeasuredRun:
     traits = load_traits(cells["backend"].strip())
     version, date = cells.get("backend_version", ""), cells.get("date", "")
     precision = precision_of(cells.get("precision", ""))
+    if precision is None and cells.get("precision", "").strip():
+        raise Unsupported(f"precision '{cells['precision'].strip()}' is not known")
     mode = cells.get("serving_mode", "").strip() or "agg"
     if mode == "agg":
         prefill, workers = None, aggregated_workers(cells)

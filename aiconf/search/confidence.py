@@ -26,7 +26,7 @@ METRICS = ("ttft", "tpot", "output")
 
 
 def probabilities(side: Side, work: Workload, sla: Sla) -> Array:
-    """Probability that each candidate meets every target.
+    """Probability that each candidate meets every target; NaN where nothing is known of it.
 
     The errors of TTFT and TPOT are taken as independent; a target on the whole request goes by
     the spread of TPOT, which most of it is, so that the harder of the two decides.
@@ -36,6 +36,9 @@ def probabilities(side: Side, work: Workload, sla: Sla) -> Array:
     total = found.ttft + (work.osl - 1) * tpot
     chance = np.ones(len(found))
     for mine, spreads in _alike(side, work):
+        if spreads["ttft"] is None or spreads["tpot"] is None:
+            chance[mine] = np.nan
+            continue
         own = below(spreads["ttft"], found.ttft[mine], sla.ttft)
         slow = below(spreads["tpot"], np.maximum(tpot[mine], 1e-12), sla.tpot)
         chance[mine] = own * np.minimum(slow, below(spreads["tpot"], total[mine], sla.latency))

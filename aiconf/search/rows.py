@@ -117,6 +117,5 @@ def _certainty(request: Request, side: Side, found: dict[str, Any]) -> dict[str,
     for metric, name in _BOUNDED.items():
         for end, factor in zip(("lo", "hi"), factors[metric], strict=True):
             said[f"{name}_{end}"] = found[name] * factor
-    chance = probabilities(side, request.workload, request.sla)
-    said["probability"] = np.where(np.isnan(factors["ttft"][0]), np.nan, chance)
+    said["probability"] = probabilities(side, request.workload, request.sla)
     return said

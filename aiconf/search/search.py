@@ -207,7 +207,8 @@ def shortfall(request: Request, side: Side) -> Array:
         return over
     if not side.variants[0].platform.calibration.spreads:
         raise UserError("a confidence needs a calibration that knows how far predictions are off")
-    chance = probabilities(side, request.workload, request.sla)
+    # What nothing is known of is not sure.
+    chance = np.nan_to_num(probabilities(side, request.workload, request.sla))
     # Among hopeless candidates the targets themselves tell which is closer.
     found: Array = np.where(
         chance > _HOPELESS, request.confidence / np.maximum(chance, _HOPELESS),

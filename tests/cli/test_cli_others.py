@@ -130,3 +130,25 @@ def test_version_and_help(aiconf):
     for command in ("cli", "estimate", "support", "systems", "models", "db"):
         assert f"\n  {command} " in out
     assert "--total-gpus" in aiconf("cli", "--help")[1]
+
+
+@pytest.mark.parametrize("command", ["check", "calibrate"])
+def test_measured_runs_are_never_written_over(aiconf, tmp_path, command):
+    source = tmp_path / "runs.csv"
+    source.write_text("hardware,backend,model,isl,osl,concurrency_or_rate\n")
+    before = source.read_text()
+    for out, says in ((source, "is an input"), (tmp_path, "is a folder")):
+        code, _, err = aiconf("runs", command, source, "--out", out)
+        assert code == 2
+        assert says in err
+    assert source.read_text() == before
+
+
+def test_a_calibration_needs_a_seed_and_runs_that_can_be_used(aiconf, tmp_path):
+    source = tmp_path / "runs.csv"
+    source.write_text("hardware,backend,model,isl,osl,concurrency_or_rate\nH200 SXM,,m,1,1,1\n")
+    for more, says in ((("--seed", -1), "seed"), (("--rows", 0), "rows"), ((), "no measured run")):
+        code, _, err = aiconf("runs", "calibrate", source, "--out", tmp_path / "c.yaml", *more)
+        assert code == 2
+        assert says in err
+        assert not (tmp_path / "c.yaml").exists()
