@@ -17,6 +17,7 @@ from aiconf.engine.batch import Array, Batch
 from aiconf.engine.curves import PART, TOKENS, Curves
 from aiconf.engine.linear import LinearTimer
 from aiconf.engine.trait_schema import Exchange as ExchangeKernel
+from aiconf.engine.trait_schema import Host
 from aiconf.engine.traits import Traits
 from aiconf.model.activations import BF16
 from aiconf.model.operators import (
@@ -42,6 +43,7 @@ from aiconf.perf.exchange import (
     measured_kernels,
     sent_precision,
 )
+from aiconf.perf.float32 import float32_seconds
 from aiconf.perf.gemm import gemm_seconds
 from aiconf.perf.memory import memory_seconds
 from aiconf.perf.moe import Experts, moe_seconds
@@ -95,8 +97,7 @@ class StepModel:
         for operator in stage:
             self._add(operator)
             if not isinstance(operator, PipelineSend) and not self._fused(operator):
-                block = isinstance(operator, (Moe, MlaAttention))
-                kernels = operator.count * (traits.host.block_launches if block else 1)
+                kernels = operator.count * _launches(operator, traits.host)
                 launched[0] += kernels
                 launched[1] += kernels * isinstance(operator, (GqaAttention, MlaAttention))
         self._all = (self._rank, self._group, self._sampled)
@@ -247,7 +248,10 @@ class StepModel:
         """Part of the model and seconds of one occurrence on the token grid."""
         tables = self._tables
         if isinstance(operator, Gemm):
-            return "gemm", gemm_seconds(tables, operator.dtype, operator.n, operator.k, TOKENS)
+            n, k, dtype = operator.n, operator.k, operator.dtype
+            if dtype == "float32":
+                return "gemm", float32_seconds(tables, n, k, TOKENS, self.traits.float32_products)
+            return "gemm", gemm_seconds(tables, dtype, n, k, TOKENS)
         if isinstance(operator, Elementwise):
             return "memory", self._elementwise(operator)
         if isinstance(operator, Quantize):
@@ -343,6 +347,18 @@ class StepModel:
     def _moe_dtype(self, dtype: str) -> str:
         """mxfp4 experts multiply by 8-bit activations where the GPU has 4-bit tensor cores."""
         return "mxfp4_fp8" if dtype == "mxfp4" and self._tables.system.gpu.sm >= 100 else dtype
+
+
+def _launches(operator: Operator, host: Host) -> int:
+    """Kernels that one occurrence of ``operator`` launches outside a graph."""
+    if isinstance(operator, Moe):
+        return host.block_launches["experts"]
+    if isinstance(operator, LinearScan):
+        return host.block_launches["linear"]
+    if isinstance(operator, MlaAttention):
+        index = host.block_launches["indexer"] if operator.index_heads else 0
+        return host.block_launches["latent"] + index
+    return 1
 
 
 def shares(values: Array) -> NDArray[np.float64]:

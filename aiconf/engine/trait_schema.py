@@ -240,8 +240,10 @@ class Communication:
 
 
 Producer = Literal["norm", "attention", "activation"]
+Block = Literal["experts", "latent", "indexer", "linear"]
 Small = Literal[
-    "norm", "qk_norm", "latent_norm", "rope", "kv_write", "activation", "topk", "embedding", "gate"
+    "norm", "qk_norm", "latent_norm", "rope", "kv_write", "activation", "topk", "embedding", "gate",
+    "convert", "index",
 ]
 
 
@@ -251,8 +253,9 @@ class Host:
 
     seconds_synchronous_per_layer: preparing an iteration, per layer of the model, where the host
     does that after the one before has ended (no asynchronous scheduling).
-    seconds_per_launch: launching one kernel outside a CUDA graph. block_launches: kernels of one
-    operator of routed experts or latent attention; any other operator is one.
+    seconds_per_launch: launching one kernel outside a CUDA graph. block_launches: kernels of an
+    operator of routed experts, latent attention, its indexer, or a linear recurrence; any other
+    operator is one.
     seconds_exposed_per_layer: time of an iteration that is neither in its operators nor hidden
     behind them, however the host works, per layer of the model: gaps between kernels, small
     kernels that no table holds, input preparation and sampling outside the captured graph.
@@ -270,7 +273,7 @@ class Host:
     seconds_per_sequence: float
     seconds_synchronous_per_layer: float
     seconds_per_launch: float
-    block_launches: int
+    block_launches: Mapping[Block, int]
     seconds_per_request: float
     seconds_per_handover: float
     intake_per_request: float

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from aiconf.engine.trait_schema import (
     FORBID,
@@ -50,6 +50,7 @@ class Traits:
         the probability that a drafted token is kept. From a calibration; none: 1.
     fused_quantization: producers of activations that quantise them in the same kernel.
     fused_elementwise: kinds of small operators that are part of a larger kernel.
+    float32_products: whether products of float32 run without tensor cores or as TF32.
     norm_in_all_reduce: largest message in bytes whose all-reduce also adds the residual and
         norms, by ``sm`` and ranks (0: never, None: always); empty where no engine kernel does.
     """
@@ -73,6 +74,7 @@ class Traits:
     scales: Mapping[str, float]
     fused_quantization: tuple[Producer, ...]
     fused_elementwise: tuple[Small, ...]
+    float32_products: Literal["simt", "tf32"]
     norm_in_all_reduce: Mapping[int, Mapping[int, int | None]]
     sources: Mapping[str, str]
     notes: tuple[str, ...]

@@ -8,6 +8,7 @@ from aiconf.model.operation import Producer, Quantize
 from aiconf.model.spec import Precision
 
 BF16 = 2.0  # bytes of an activation
+FLOAT32 = 4.0
 # Precisions whose products take quantised activations; int4 and mxfp4 are weight only.
 _QUANTISED_INPUT = ("fp8", "fp8_block", "int8", "nvfp4")
 

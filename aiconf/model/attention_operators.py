@@ -19,6 +19,8 @@ from aiconf.model.operation import (
 from aiconf.model.shard import rank_heads, rank_kv_heads
 from aiconf.model.spec import Attention, LinearAttention, ModelSpec, Quantization
 
+_INDEX_KERNELS = 10  # small ones, where an engine does not fuse them (sglang pull request 27705)
+
 
 def attention_operators(
     spec: ModelSpec, attention: Attention | LinearAttention, tp: int, count: int
@@ -73,6 +75,11 @@ def _mla(spec: ModelSpec, attention: Attention, tp: int, count: int) -> Iterator
     yield Elementwise(2 * (heads + 1) * attention.qk_rope_head_dim * BF16, 1, count, "rope")
     cache = 2.0 if dtypes.kv == "bf16" else 1.0
     yield Elementwise(latent * (BF16 + cache), 1, count, "kv_write")
+    if attention.index_heads:
+        # Norm, rotary embeddings, Hadamard transforms, quantisation and cache write of the
+        # indexer's queries and key, and the scaling of its head weights.
+        width = (attention.index_heads + 1) * attention.index_dim
+        yield Elementwise(_INDEX_KERNELS * 2 * width * BF16, _INDEX_KERNELS, count, "index")
     yield MlaAttention(
         heads=heads,
         count=count,

@@ -60,6 +60,7 @@ class FfnFile(Strict):
     bias: bool = False
     router_bias: bool = False
     shared_gate: bool = False
+    router_float32: bool = False
     gated: bool = True
     latent: int = 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from aiconf.model.activations import BF16, quantize
+from aiconf.model.activations import BF16, FLOAT32, quantize
 from aiconf.model.operation import (
     Collective,
     Elementwise,
@@ -48,7 +48,11 @@ def _block(
 def _experts(spec: ModelSpec, ffn: MoeFfn, parallel: Parallel, count: int) -> Iterator[Operator]:
     """Router, shared expert (split over the attention's tp ranks, as vLLM does), experts."""
     hidden = spec.hidden
-    yield Gemm(ffn.experts, hidden, "bf16", count, "all", "router")
+    if ffn.router_float32:  # after a conversion of the tokens
+        yield Elementwise(hidden * (BF16 + FLOAT32), 1, count, "convert")
+        yield Gemm(ffn.experts, hidden, "float32", count, "all", "router")
+    else:
+        yield Gemm(ffn.experts, hidden, "bf16", count, "all", "router")
     yield Elementwise(ffn.experts * 4.0 + ffn.topk * 8.0, 1, count, "topk")  # fp32 scores
     if ffn.shared_intermediate:
         width = ceil_div(ffn.shared_intermediate, parallel.tp)

@@ -25,7 +25,7 @@ class Gemm:
 
     n: int
     k: int
-    dtype: Precision
+    dtype: Precision | Literal["float32"]
     count: int
     tokens: Tokens
     part: Part
@@ -129,7 +129,7 @@ class Elementwise:
     count: int
     kind: Literal[
         "norm", "qk_norm", "latent_norm", "rope", "kv_write", "activation", "topk", "embedding",
-        "gate",
+        "gate", "convert", "index",
     ]  # fmt: skip
 
 

@@ -86,6 +86,7 @@ class MoeFfn:
     gated: bool = True  # each expert, as in `DenseFfn`
     latent: int = 0  # width that experts read and write, after a projection; 0: the hidden size
     shared_gate: bool = False  # the shared expert is weighted by a learned sigmoid (Qwen)
+    router_float32: bool = False  # the router's weights and product are float32 (MiniMax-M2)
 
 
 @dataclass(frozen=True)

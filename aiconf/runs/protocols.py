@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from aiconf.engine.changes import Changes
 from aiconf.engine.speculation import Speculation
+from aiconf.parallel import Parallel
 from aiconf.resources import read_yaml
 from aiconf.runs.cells import Cells, precision_of
 from aiconf.runs.history import facts_of
-from aiconf.runs.measured import Traffic
+from aiconf.runs.measured import Traffic, Workers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,19 +59,33 @@ class Rule:
     model: str
     gpus: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ()
+    versions: tuple[str, ...] = ()
+    since: str = ""
+    tp: tuple[int, ...] = ()
+    lengths: tuple[int, int] | None = None
+    users: int = 0
+    layout: Literal["tensor", "expert"] | None = None
     token_budget: Budget | None = None
     kv_dtype: str | None = None
     poll: Mapping[int, int] | None = None
     memory: float | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
 
-    def matches(self, backend: str, model: str, hardware: str, precision: str | None) -> bool:
+    def matches(self, cells: Cells, backend: str, load: Traffic) -> bool:
         """Whether the rule is about such a row."""
+        model = cells.get("model", "").rsplit("/", 1)[-1].lower()
+        gpu = cells.get("hardware", "").split(" ", maxsplit=1)[0]
+        version, date = cells.get("backend_version", ""), cells.get("date", "")
         return (
             backend == self.backend
-            and model.lower().startswith(self.model.lower())
-            and (not self.gpus or hardware.split(" ", maxsplit=1)[0] in self.gpus)
-            and (not self.precisions or precision in self.precisions)
+            and model.startswith(self.model.lower())
+            and (not self.gpus or gpu in self.gpus)
+            and (not self.precisions or precision_of(cells.get("precision", "")) in self.precisions)
+            and (not self.versions or version.startswith(self.versions))
+            and (not self.since or date >= self.since)
+            and (not self.tp or cells.get("tp", "") in map(str, self.tp))
+            and self.lengths in (None, (load.isl, load.osl))
+            and load.users >= self.users
         )
 
 
@@ -83,6 +98,28 @@ def _rules() -> Sequence[Rule]:
     return rules
 
 
+def _rule(cells: Cells, backend: str, load: Traffic) -> Rule | None:
+    """The rule about an aggregated row of InferenceX, if any."""
+    if not _published(cells, load) or cells.get("serving_mode", "") == "disagg":
+        return None
+    return next((rule for rule in _rules() if rule.matches(cells, backend, load)), None)
+
+
+def _published(cells: Cells, load: Traffic) -> bool:
+    told = cells.get("source", "") + cells.get("isl_osl_note", "")
+    return load.kind == "closed" and ("InferenceX" in told or "InferenceMAX" in told)
+
+
+def launched(cells: Cells, backend: str, load: Traffic, workers: Workers) -> Workers:
+    """Return the layout that the benchmark's script launched, where it had no switch for the
+    stated one."""
+    rule, one = _rule(cells, backend, load), workers.parallel
+    if rule is None or rule.layout is None:
+        return workers
+    ep = one.stage_gpus if rule.layout == "expert" else one.ep
+    return Workers(Parallel(one.stage_gpus, one.pp, 1, ep), workers.count)
+
+
 def engine_settings(
     cells: Cells, backend: str, load: Traffic, drafts: Speculation | None = None
 ) -> Settings:
@@ -91,21 +128,15 @@ def engine_settings(
     InferenceX sets maximum sequences to the concurrency, and per model what
     ``inferencex.yaml`` lists; that file is about aggregated engines. Other sources say nothing.
     """
-    told = cells.get("source", "") + cells.get("isl_osl_note", "")
-    if load.kind != "closed" or not ("InferenceX" in told or "InferenceMAX" in told):
+    if not _published(cells, load):
         return Settings()
-    if cells.get("serving_mode", "") == "disagg":
+    rule = _rule(cells, backend, load)
+    if rule is None:
         return Settings(max_sequences=load.users)
-    model = cells.get("model", "").rsplit("/", 1)[-1]
-    precision = precision_of(cells.get("precision", ""))
-    for rule in _rules():
-        if rule.matches(backend, model, cells.get("hardware", ""), precision):
-            steps = rule.poll or {1: 1}
-            reached = max((users for users in steps if users <= load.users), default=min(steps))
-            verified = drafts.verified if drafts else 1
-            budget = rule.token_budget.of(load, verified) if rule.token_budget else None
-            return Settings(
-                load.users, budget, rule.kv_dtype, steps[reached], rule.memory,
-                facts_of(rule.facts),
-            )  # fmt: skip
-    return Settings(max_sequences=load.users)
+    steps = rule.poll or {1: 1}
+    reached = max((users for users in steps if users <= load.users), default=min(steps))
+    verified = drafts.verified if drafts else 1
+    budget = rule.token_budget.of(load, verified) if rule.token_budget else None
+    return Settings(
+        load.users, budget, rule.kv_dtype, steps[reached], rule.memory, facts_of(rule.facts)
+    )

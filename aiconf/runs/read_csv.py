@@ -17,7 +17,7 @@ from aiconf.runs.history import kv_dtype, past_facts
 from aiconf.runs.layouts import aggregated_workers, both_sides, by_rank_batch, runnable
 from aiconf.runs.measured import Deployment, MeasuredRun, Metrics, Row
 from aiconf.runs.names import model_of
-from aiconf.runs.protocols import engine_settings
+from aiconf.runs.protocols import engine_settings, launched
 from aiconf.runs.speculation import speculation
 
 # Without these a file is of another form.
@@ -57,6 +57,7 @@ def _run(cells: Cells) -> MeasuredRun:
     spec = model_of(cells.get("model", ""), precision)
     if prefill is None:
         workers = by_rank_batch(cells, workers, moe=spec.is_moe)
+        workers = launched(cells, traits.name, load, workers)
     workers, changed = runnable(spec, traits, workers)
     notes = [note, changed]
     if prefill is not None:

@@ -40,6 +40,7 @@ class Rates(Strict):
     fp8: PositiveFloat | None = None
     int8: PositiveFloat | None = None
     fp4: PositiveFloat | None = None
+    float32: PositiveFloat  # without tensor cores
     source: str
 
 

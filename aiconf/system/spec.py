@@ -14,7 +14,7 @@ class Gpu:
     sm: int  # compute capability x 10: 90 Hopper, 100 Blackwell, 103 Blackwell Ultra
     memory_bytes: float  # as the driver reports it, not the marketing figure
     memory_bandwidth: float  # byte/s
-    flops: Mapping[str, float]  # FLOP/s by precision: bf16, fp8, int8, fp4
+    flops: Mapping[str, float]  # FLOP/s by precision: bf16, fp8, int8, fp4, float32
     power_watt: float
     cost_usd_per_hour: float
 

@@ -39,6 +39,7 @@ def minimax_m2(config: Config) -> tuple[LayerGroup, ...]:
         config.whole("intermediate_size"),
         shared_intermediate=config.whole("shared_intermediate_size", default=0, least=0),
         router_bias=config.flag("use_routing_bias"),
+        router_float32=True,  # the engines' MiniMaxM2MoE: params_dtype=torch.float32
     )
     normed = config.flag("use_qk_norm")
     attention = replace(grouped_attention(config, qk_norm=normed), qk_norm_joint=normed)
