@@ -44,7 +44,7 @@ from aiconf.perf.exchange import (
     sent_precision,
 )
 from aiconf.perf.float32 import float32_seconds
-from aiconf.perf.gemm import gemm_seconds
+from aiconf.perf.gemm import gemm_light, gemm_seconds
 from aiconf.perf.memory import memory_seconds
 from aiconf.perf.moe import Experts, moe_seconds
 from aiconf.perf.origin import Origin, Origins, unmeasured
@@ -233,6 +233,10 @@ class StepModel:
         if key not in built:
             built[key] = self._timed(once)
         part, (time, origin) = built[key]
+        if isinstance(operator, (Gemm, Elementwise, Quantize)) and operator.beside:
+            # A second stream hides the latency of small kernels; their bytes still pass.
+            hidden = self.traits.shared_stream_tokens >= TOKENS
+            time = np.where(hidden, np.minimum(time, self._traffic(operator)), time)
         scale = self.traits.scales.get(part, 1.0)
         self._curves(operator).add(part, time * (operator.count * scale), origin)
 
@@ -263,6 +267,14 @@ class StepModel:
             return "communication", self._exchange(operator)
         assert isinstance(operator, Moe)
         return "moe", self._experts(operator)
+
+    def _traffic(self, operator: Gemm | Elementwise | Quantize) -> Array:
+        """Seconds that one occurrence takes at the speed of light."""
+        gpu = self._tables.system.gpu
+        if isinstance(operator, Gemm):
+            return gemm_light(gpu, operator.dtype, operator.n, operator.k, TOKENS)
+        each = 3.0 * operator.k if isinstance(operator, Quantize) else operator.bytes_per_token
+        return each * TOKENS / gpu.memory_bandwidth
 
     def _experts(self, operator: Moe) -> tuple[Array, Origins]:
         tables = self._tables

@@ -50,6 +50,8 @@ class Traits:
         the probability that a drafted token is kept. From a calibration; none: 1.
     fused_quantization: producers of activations that quantise them in the same kernel.
     fused_elementwise: kinds of small operators that are part of a larger kernel.
+    shared_stream_tokens: most tokens of an iteration whose shared experts run on a stream of
+        their own beside the routed ones; 0: never.
     float32_products: whether products of float32 run without tensor cores or as TF32.
     norm_in_all_reduce: largest message in bytes whose all-reduce also adds the residual and
         norms, by ``sm`` and ranks (0: never, None: always); empty where no engine kernel does.
@@ -75,6 +77,7 @@ class Traits:
     fused_quantization: tuple[Producer, ...]
     fused_elementwise: tuple[Small, ...]
     float32_products: Literal["simt", "tf32"]
+    shared_stream_tokens: int
     norm_in_all_reduce: Mapping[int, Mapping[int, int | None]]
     sources: Mapping[str, str]
     notes: tuple[str, ...]

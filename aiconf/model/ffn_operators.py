@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from aiconf.model.activations import BF16, FLOAT32, quantize
 from aiconf.model.operation import (
@@ -13,6 +14,7 @@ from aiconf.model.operation import (
     MoeExchange,
     Operator,
     Part,
+    Quantize,
 )
 from aiconf.model.shard import ceil_div
 from aiconf.model.spec import DenseFfn, ModelSpec, MoeFfn, Precision
@@ -35,7 +37,7 @@ def ffn_operators(
 
 def _block(
     hidden: int, width: int, dtype: Precision, count: int, part: Part, gated: bool
-) -> Iterator[Operator]:
+) -> Iterator[Gemm | Elementwise | Quantize]:
     """Gate and up fused in one product, silu(gate) * up, down; without a gate f(up), down."""
     columns = 2 * width if gated else width
     yield from quantize(hidden, dtype, count, "norm")
@@ -43,6 +45,19 @@ def _block(
     yield Elementwise((columns + width) * BF16, 1, count, "activation")
     yield from quantize(width, dtype, count, "activation")
     yield Gemm(hidden, width, dtype, count, "all", part)
+
+
+def _shared(
+    spec: ModelSpec, ffn: MoeFfn, parallel: Parallel, count: int
+) -> Iterator[Gemm | Elementwise | Quantize]:
+    """The shared expert, if there is one."""
+    if not ffn.shared_intermediate:
+        return
+    width = ceil_div(ffn.shared_intermediate, parallel.tp)
+    yield from _block(spec.hidden, width, spec.quantization.dense, count, "shared", ffn.gated)
+    if ffn.shared_gate:
+        # A product with one column reads the token once; its sigmoid scales the output.
+        yield Elementwise(4 * spec.hidden * BF16, 2, count, "gate")
 
 
 def _experts(spec: ModelSpec, ffn: MoeFfn, parallel: Parallel, count: int) -> Iterator[Operator]:
@@ -54,12 +69,8 @@ def _experts(spec: ModelSpec, ffn: MoeFfn, parallel: Parallel, count: int) -> It
     else:
         yield Gemm(ffn.experts, hidden, "bf16", count, "all", "router")
     yield Elementwise(ffn.experts * 4.0 + ffn.topk * 8.0, 1, count, "topk")  # fp32 scores
-    if ffn.shared_intermediate:
-        width = ceil_div(ffn.shared_intermediate, parallel.tp)
-        yield from _block(hidden, width, spec.quantization.dense, count, "shared", ffn.gated)
-        if ffn.shared_gate:
-            # A product with one column reads the token once; its sigmoid scales the output.
-            yield Elementwise(4 * hidden * BF16, 2, count, "gate")
+    for operator in _shared(spec, ffn, parallel, count):
+        yield replace(operator, beside=True)
     if ffn.latent:  # experts work on a projection of the token (Nemotron-3 report, LatentMoE)
         yield Gemm(ffn.latent, hidden, "bf16", count, "all", "shared")
         yield Gemm(hidden, ffn.latent, "bf16", count, "all", "shared")

@@ -21,7 +21,10 @@ Where = Literal["embedding", "qk_norm", "attention", "ffn", "moe", "lm_head"]
 
 @dataclass(frozen=True)
 class Gemm:
-    """y[m, n] = x[m, k] w[n, k], with m the ``tokens`` of this rank."""
+    """y[m, n] = x[m, k] w[n, k], with m the ``tokens`` of this rank.
+
+    beside: routed experts run at the same time, in engines that give both a stream.
+    """
 
     n: int
     k: int
@@ -29,6 +32,7 @@ class Gemm:
     count: int
     tokens: Tokens
     part: Part
+    beside: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,10 @@ class Moe:
 
 @dataclass(frozen=True)
 class Elementwise:
-    """A memory-bound step: bytes read and written per token of this rank, kernels launched."""
+    """A memory-bound step: bytes read and written per token of this rank, kernels launched.
+
+    beside: as in `Gemm`.
+    """
 
     bytes_per_token: float
     launches: int  # per occurrence; occurrences are ``count``
@@ -131,6 +138,7 @@ class Elementwise:
         "norm", "qk_norm", "latent_norm", "rope", "kv_write", "activation", "topk", "embedding",
         "gate", "convert", "index",
     ]  # fmt: skip
+    beside: bool = False
 
 
 @dataclass(frozen=True)
@@ -139,6 +147,7 @@ class Quantize:
 
     after: the kernel that produces them, which some engines fuse the quantisation into.
     in_module: it is part of an MLA block, and of that block's time where it is timed whole.
+    beside: as in `Gemm`.
     """
 
     k: int
@@ -147,6 +156,7 @@ class Quantize:
     after: Producer
     tokens: Tokens = "all"
     in_module: bool = False
+    beside: bool = False
 
 
 @dataclass(frozen=True)

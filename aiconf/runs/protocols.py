@@ -12,7 +12,7 @@ from aiconf.engine.changes import Changes
 from aiconf.engine.speculation import Speculation
 from aiconf.parallel import Parallel
 from aiconf.resources import read_yaml
-from aiconf.runs.cells import Cells, precision_of
+from aiconf.runs.cells import Cells, Skipped, precision_of
 from aiconf.runs.history import facts_of
 from aiconf.runs.measured import Traffic, Workers
 
@@ -61,10 +61,12 @@ class Rule:
     precisions: tuple[str, ...] = ()
     versions: tuple[str, ...] = ()
     since: str = ""
+    before: str = ""
     tp: tuple[int, ...] = ()
     lengths: tuple[int, int] | None = None
     users: int = 0
     layout: Literal["tensor", "expert"] | None = None
+    unstated: str = ""
     token_budget: Budget | None = None
     kv_dtype: str | None = None
     poll: Mapping[int, int] | None = None
@@ -83,6 +85,7 @@ class Rule:
             and (not self.precisions or precision_of(cells.get("precision", "")) in self.precisions)
             and (not self.versions or version.startswith(self.versions))
             and (not self.since or date >= self.since)
+            and (not self.before or "" < date < self.before)
             and (not self.tp or cells.get("tp", "") in map(str, self.tp))
             and self.lengths in (None, (load.isl, load.osl))
             and load.users >= self.users
@@ -112,8 +115,16 @@ def _published(cells: Cells, load: Traffic) -> bool:
 
 def launched(cells: Cells, backend: str, load: Traffic, workers: Workers) -> Workers:
     """Return the layout that the benchmark's script launched, where it had no switch for the
-    stated one."""
+    stated one.
+
+    Raises
+    ------
+    Skipped
+        Where the script put a load on the engine that the row does not state.
+    """
     rule, one = _rule(cells, backend, load), workers.parallel
+    if rule is not None and rule.unstated:
+        raise Skipped(rule.unstated)
     if rule is None or rule.layout is None:
         return workers
     ep = one.stage_gpus if rule.layout == "expert" else one.ep
