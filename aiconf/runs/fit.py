@@ -102,10 +102,12 @@ def residuals(run: MeasuredRun, found: Prediction) -> dict[str, float]:
 
 
 def sample(runs: Sequence[MeasuredRun], rows: int, seed: int) -> list[MeasuredRun]:
-    """At most ``rows`` runs of each group and precision, drawn without replacement."""
+    """At most ``rows`` runs of each group and precision, with and without drafts, drawn without
+    replacement."""
     groups: dict[object, list[MeasuredRun]] = defaultdict(list)
     for run in runs:
-        groups[group_of(run), run.deployment.precision].append(run)
+        how = run.deployment.precision, run.deployment.speculation is None
+        groups[group_of(run), how].append(run)
     random = np.random.default_rng(seed)
     found = []
     for members in groups.values():

@@ -12,7 +12,7 @@ from aiconf.engine.changes import Changes
 from aiconf.engine.speculation import Speculation
 from aiconf.parallel import Parallel
 from aiconf.resources import read_yaml
-from aiconf.runs.cells import Cells, Skipped, precision_of
+from aiconf.runs.cells import Cells, Skipped, number, precision_of
 from aiconf.runs.history import facts_of
 from aiconf.runs.measured import Traffic, Workers
 
@@ -131,6 +131,22 @@ def launched(cells: Cells, backend: str, load: Traffic, workers: Workers) -> Wor
     return Workers(Parallel(one.stage_gpus, one.pp, 1, ep), workers.count)
 
 
+def _generated(cells: Cells, backend: str, load: Traffic) -> Settings:
+    """What AIConfigurator's generator wrote into the engines of its own aggregated runs.
+
+    max_num_tokens is one prompt, the batch and 1,500 tokens (ai-dynamo/aiconfigurator,
+    src/aiconfigurator/cli/backends/trtllm.py of September 2025, later
+    generator/rule_plugin/benchmark/{trtllm,vllm}.rule), so prompts enter one or two at a time
+    and the users of a closed loop do not stay in step. SGLang's rule came after its runs.
+    """
+    batch = number(cells, "max_batch")
+    if load.kind != "closed" or batch is None or backend == "sglang":
+        return Settings()
+    if cells.get("serving_mode", "") == "disagg":
+        return Settings()
+    return Settings(max_sequences=load.users, token_budget=load.isl + 1500 + round(batch))
+
+
 def engine_settings(
     cells: Cells, backend: str, load: Traffic, drafts: Speculation | None = None
 ) -> Settings:
@@ -139,6 +155,8 @@ def engine_settings(
     InferenceX sets maximum sequences to the concurrency, and per model what
     ``inferencex.yaml`` lists; that file is about aggregated engines. Other sources say nothing.
     """
+    if "AIC_fields" in cells.get("notes", "") and "InferenceX" not in cells.get("source", ""):
+        return _generated(cells, backend, load)
     if not _published(cells, load):
         return Settings()
     rule = _rule(cells, backend, load)
