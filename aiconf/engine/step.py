@@ -228,7 +228,7 @@ class StepModel:
             return
         # Layouts share most of their shapes: each is timed once per set of tables.
         once = replace(operator, count=1)
-        key = (once, self._norm_limit)
+        key = (once, self._norm_limit, self.traits.float32_products)
         built = self._tables.built
         if key not in built:
             built[key] = self._timed(once)
@@ -252,10 +252,7 @@ class StepModel:
         """Part of the model and seconds of one occurrence on the token grid."""
         tables = self._tables
         if isinstance(operator, Gemm):
-            n, k, dtype = operator.n, operator.k, operator.dtype
-            if dtype == "float32":
-                return "gemm", float32_seconds(tables, n, k, TOKENS, self.traits.float32_products)
-            return "gemm", gemm_seconds(tables, dtype, n, k, TOKENS)
+            return "gemm", self._product(operator)
         if isinstance(operator, Elementwise):
             return "memory", self._elementwise(operator)
         if isinstance(operator, Quantize):
@@ -267,6 +264,12 @@ class StepModel:
             return "communication", self._exchange(operator)
         assert isinstance(operator, Moe)
         return "moe", self._experts(operator)
+
+    def _product(self, operator: Gemm) -> tuple[Array, Origins]:
+        tables, n, k, dtype = self._tables, operator.n, operator.k, operator.dtype
+        if dtype == "float32":
+            return float32_seconds(tables, n, k, TOKENS, self.traits.float32_products)
+        return gemm_seconds(tables, dtype, n, k, TOKENS)
 
     def _traffic(self, operator: Gemm | Elementwise | Quantize) -> Array:
         """Seconds that one occurrence takes at the speed of light."""

@@ -66,7 +66,8 @@ def _mla(spec: ModelSpec, attention: Attention, tp: int, count: int) -> Iterator
     latent = attention.kv_lora_rank + attention.qk_rope_head_dim
     projections = _mla_projections(spec.hidden, attention, heads, dtypes, count)
     for gemm in projections:
-        if gemm.tokens == "all":  # kv_b is quantised with its own kernel inside the module
+        # kv_b is quantised with its own kernel inside the module
+        if gemm.tokens == "all" and gemm.dtype != "float32":
             last = gemm.n == spec.hidden and gemm.k == heads * attention.v_head_dim
             after: Producer = "attention" if last else "norm"
             yield from quantize(gemm.k, gemm.dtype, count, after, in_module=True)

@@ -25,7 +25,8 @@ The document of a search (times in ms, rates per second, sizes in GPUs and token
 ``replayed``
     ``agg`` and ``disagg``: the best of each replayed request by request: ``ttft_ms`` and
     ``tpot_ms`` with ``_mean``, ``_p50`` and ``_p99``, and ``attained``, the share of requests
-    that keep the targets one by one; null where there is none or the replay cannot.
+    that keep the targets one by one, and ``passed``, how many finalists stood before it whose
+    replay broke a target; null where there is none or the replay cannot.
 ``top``
     ``agg`` and ``disagg``: lists of candidates, best first.
 ``pareto``
@@ -57,19 +58,21 @@ from aiconf import __version__
 from aiconf.report.verdict import comparison, notes, unmet
 from aiconf.search.candidates import pareto
 from aiconf.search.explain import Iteration, explain, origins
+from aiconf.search.finalists import Settled
 from aiconf.search.request import Request
 from aiconf.search.rows import columns, record
 from aiconf.search.search import Found, Outcome, Side, frontier
-from aiconf.search.verify import replayed
 from aiconf.search.workers import Variant
+from aiconf.simulate.results import Summary
 from aiconf.units import GIB, to_ms
 
 MODES = ("agg", "disagg")
 Record = dict[str, Any]
 
 
-def search_document(outcome: Outcome) -> dict[str, Any]:
+def search_document(settled: Settled) -> dict[str, Any]:
     """Everything that a search found (see the module docstring)."""
+    outcome = settled.outcome
     request = outcome.request
     top = {mode: [record(request, found) for found in outcome.top[mode]] for mode in MODES}
     best = {mode: top[mode][0] if top[mode] else None for mode in MODES}
@@ -83,8 +86,7 @@ def search_document(outcome: Outcome) -> dict[str, Any]:
         "best_disagg": best["disagg"],
         "top": top,
         "replayed": {
-            mode: _replayed(request, outcome.top[mode][0]) if outcome.top[mode] else None
-            for mode in MODES
+            mode: _replayed(settled.replays[mode], settled.passed[mode]) for mode in MODES
         },
         "pareto": {mode: front(outcome, mode) for mode in MODES},
         **_explained(request, outcome.best),
@@ -146,9 +148,8 @@ def _goals(request: Request) -> Record:
     }
 
 
-def _replayed(request: Request, found: Found) -> Record | None:
-    """Means and tails of one candidate by replay, times in ms."""
-    seen = replayed(request, found)
+def _replayed(seen: Summary | None, passed: int) -> Record | None:
+    """Means and tails of the first of a mode by replay, times in ms."""
     if seen is None:
         return None
     times = {"ttft_ms": seen.ttft, "tpot_ms": seen.tpot}
@@ -156,7 +157,7 @@ def _replayed(request: Request, found: Found) -> Record | None:
         f"{name}_{kind}": float(to_ms(getattr(spread, kind)))
         for name, spread in times.items()
         for kind in ("mean", "p50", "p99")
-    } | {"attained": seen.attained}
+    } | {"attained": seen.attained, "passed": passed}
 
 
 def front(outcome: Outcome, mode: str) -> list[Record]:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
 
+    from aiconf.search.finalists import Settled
+
 
 @dataclass(frozen=True, repr=False)
 class SearchResult:
@@ -35,10 +37,17 @@ class SearchResult:
         tables = [pandas.DataFrame(columns(self.request, side)) for side in self.outcome.sides]
         return pandas.concat(tables, ignore_index=True)
 
+    @cached_property
+    def settled(self) -> Settled:
+        """The search with its finalists replayed, and in the order that the replays leave."""
+        from aiconf.search.finalists import settled
+
+        return settled(self.outcome)
+
     @property
     def best(self) -> dict[str, Any]:
         """The winner, under the field names of the CSV."""
-        return record(self.request, self.outcome.best)
+        return record(self.request, self.settled.outcome.best)
 
     @property
     def met(self) -> bool:
@@ -50,7 +59,7 @@ class SearchResult:
         """Everything that is printed, as plain data (see ``aiconf.report.document``)."""
         from aiconf.report.document import search_document
 
-        found = search_document(self.outcome)
+        found = search_document(self.settled)
         return found | {"notes": [*found["notes"], *self.remarks]}
 
     def noting(self, remarks: Sequence[str]) -> SearchResult:

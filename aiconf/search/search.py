@@ -100,11 +100,11 @@ def search(request: Request, keep: int = 5) -> Outcome:
         ranked = [
             found for side in own for found in _ranked(request, side, over[id(side)], keep, reached)
         ]
-        ranked.sort(key=lambda found: -_worth(request, found, reached))
+        ranked.sort(key=lambda found: -worth(request, found, reached))
         top[mode] = ranked[:keep]
     firsts = [ranked[0] for ranked in top.values() if ranked]
     firsts = [f for f in firsts if not met or over[id(f.side)][f.place] <= 1.0]
-    best = max(firsts, key=lambda found: _worth(request, found, met))
+    best = max(firsts, key=lambda found: worth(request, found, met))
     return Outcome(request, sides, met, best, top)
 
 
@@ -247,11 +247,13 @@ def _ranked(request: Request, side: Side, over: Array, keep: int, met: bool) -> 
     return [Found(side, place) for place in kept.values()]
 
 
-def _worth(request: Request, found: Found, met: bool) -> float:
+def worth(request: Request, found: Found, met: bool) -> float:
+    """What a candidate is ranked by, higher is better: the objective where targets are met,
+    else minus the factor by which it misses them."""
     side, place = found.side, np.array([found.place])
     alone = replace(side, candidates=side.candidates.take(place))
-    worth = scores(request, alone) if met else -shortfall(request, alone)
-    return float(worth[0])
+    value = scores(request, alone) if met else -shortfall(request, alone)
+    return float(value[0])
 
 
 def frontier(request: Request, side: Side) -> Index:
