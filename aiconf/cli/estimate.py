@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,8 +25,12 @@ from aiconf.cli.options import (
 )
 from aiconf.errors import UserError
 
+if TYPE_CHECKING:
+    from aiconf.report.result import EstimateResult
+
 
 def estimate(
+    context: typer.Context,
     model: Annotated[
         str | None,
         typer.Option("--model", "--model-path", "--model-name", "--hf-id", metavar="NAME",
@@ -80,8 +84,9 @@ def estimate(
     calibration: Calibration = None,
     source: Annotated[
         Path | None,
-        typer.Option("--from", metavar="FILE.csv", help="Predict every row; columns are named "
-                     "as these options, which stand for columns and cells that are missing."),
+        typer.Option("--from", metavar="FILE", help="A Dynamo manifest (.yaml): predict what it "
+                     "deploys. A .csv: predict every row; columns are named as these options, "
+                     "which stand for columns and cells that are missing."),
     ] = None,
     out: Annotated[
         Path | None,
@@ -94,10 +99,12 @@ def estimate(
     force: Force = False,
     output: Output = "table",
 ) -> None:  # fmt: skip
-    """Predict one configuration and explain it, or with --from many at once.
+    """Predict one configuration and explain it, or with --from a manifest or many at once.
 
-    With --from every row of the input comes back, with its prediction or the reason why there
-    is none.
+    From a Dynamo manifest come model, engine, layouts, worker counts and every setting; without
+    --concurrency its workers are as full as its settings and their KV cache let them be. From a
+    CSV every row comes back, with its prediction or the reason why there is none; the exit code
+    is 2 where a row has none.
     """
     options: dict[str, Any] = {
         "model": model, "system": system, "layout": layout, "isl": isl, "osl": osl,
@@ -108,6 +115,13 @@ def estimate(
         "precision": precision, "kv_dtype": kv_dtype, "perf_db": perf_db,
         "calibration": calibration,
     }  # fmt: skip
+    if source is not None and source.suffix in (".yaml", ".yml"):
+        given = {name for name in options if _is_given(context, name)}
+        if out is not None:
+            raise UserError("--out is for a CSV: give --save-dir or redirect the output")
+        _manifest(source, {name: options[name] for name in given}, (isl, osl), save_dir, force,
+                  output)  # fmt: skip
+        return
     if source is not None:
         if save_dir is not None:
             raise UserError("--save-dir is for one configuration: with --from give --out")
@@ -120,14 +134,47 @@ def estimate(
     _one(options, save_dir, force, output)
 
 
+# What a manifest does not say; all else is read from it.
+_BESIDE_MANIFEST = (
+    "isl", "osl", "prefix", "concurrency", "system", "decode_system", "perf_db", "calibration",
+)  # fmt: skip
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    """Whether an option stands on the command line."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _manifest(
+    source: Path, given: dict[str, Any], lengths: tuple[int, int], save_dir: Path | None,
+    force: bool, output: str,
+) -> None:  # fmt: skip
+    """Predict what a Dynamo manifest deploys, and print it."""
+    from aiconf.manifests import estimate_manifest
+
+    other = sorted(set(given) - set(_BESIDE_MANIFEST))
+    if other:
+        raise UserError(
+            f"--{other[0].replace('_', '-')} is read from the manifest: leave it out with "
+            f"--from {source.name}"
+        )
+    isl, osl = lengths
+    found = estimate_manifest(source, **{"isl": isl, "osl": osl} | given)
+    _print(found, save_dir, force, output)
+
+
 def _one(options: dict[str, Any], save_dir: Path | None, force: bool, output: str) -> None:
     """Predict one configuration and print it."""
     missing = [f"--{name}" for name in ("model", "system", "layout") if options[name] is None]
     if missing:
-        raise UserError(f"missing {', '.join(missing)} (or --from FILE.csv for many at once)")
+        raise UserError(f"missing {', '.join(missing)} (or --from a manifest or a CSV)")
     from aiconf.api import estimate as run
 
-    found = run(**options)
+    _print(run(**options), save_dir, force, output)
+
+
+def _print(found: EstimateResult, save_dir: Path | None, force: bool, output: str) -> None:
     if save_dir is not None:
         found.save(save_dir, force=force)
         typer.echo(f"written to {save_dir}", err=True)

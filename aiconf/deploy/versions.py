@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -73,3 +74,23 @@ def runtime(backend: str, dynamo: str | None = None) -> Runtime:
         )
     image = f"{matrix.registry}/{matrix.images[backend]}:{release.dynamo}"
     return Runtime(release.dynamo, release.api, image, release.engines[backend])
+
+
+def engine_in(backend: str, image: str | None) -> tuple[str | None, str | None]:
+    """Return the Dynamo release and the engine version of an image; None where unknown.
+
+    Parameters
+    ----------
+    image
+        ``repository:tag``; tags such as ``1.3.0-efa`` or ``v1.6.1`` count as their release, and
+        patch releases hold the engine of their minor release.
+    """
+    tag = re.search(r":v?(\d+)\.(\d+)\.(\d+)[^/:]*$", image or "")
+    if tag is None:
+        return None, None
+    matrix = _matrix(data_dir("templates") / "dynamo_versions.yaml")
+    minor = tag.group(1, 2)
+    for release in matrix.releases:
+        if tuple(release.dynamo.split(".")[:2]) == minor:
+            return ".".join(tag.groups()), release.engines.get(backend)
+    return ".".join(tag.groups()), None

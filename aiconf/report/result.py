@@ -131,6 +131,7 @@ class EstimateResult:
 
     request: Request
     found: Found
+    remarks: tuple[str, ...] = ()
 
     @property
     def best(self) -> dict[str, Any]:
@@ -142,7 +143,8 @@ class EstimateResult:
         """Everything that is printed, as plain data (see ``aiconf.report.document``)."""
         from aiconf.report.document import estimate_document
 
-        return estimate_document(self.request, self.found)
+        found = estimate_document(self.request, self.found)
+        return found | {"notes": [*self.remarks, *found["notes"]]}
 
     @property
     def origins(self) -> dict[str, float]:

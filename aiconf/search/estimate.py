@@ -27,7 +27,11 @@ from aiconf.workload import Sla, Workload, require_whole
 
 @dataclass(frozen=True)
 class Setting:
-    """A configuration as a user writes it (see ``aiconf.estimate`` for the fields)."""
+    """A configuration as a user writes it (see ``aiconf.estimate`` for the fields).
+
+    max_sequences: requests that the engine runs at once in a worker (of the decode side when
+    disaggregated); None: as many as its cache holds.
+    """
 
     spec: ModelSpec
     platform: Platform
@@ -42,13 +46,15 @@ class Setting:
     token_budget: int | None
     kv_dtype: str | None
     prefill_platform: Platform | None = None  # of prefill workers, where it differs
+    max_sequences: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("concurrency", "workers", "prefill_workers", "prefill_batch"):
             require_whole(name, getattr(self, name), 1)
         require_kv_dtype(self.kv_dtype)
-        if self.token_budget is not None:
-            require_whole("token_budget", self.token_budget, 1)
+        for name in ("token_budget", "max_sequences"):
+            if getattr(self, name) is not None:
+                require_whole(name, getattr(self, name), 1)
 
 
 def estimate_point(setting: Setting) -> tuple[Request, Found]:
@@ -106,7 +112,7 @@ def _room(setting: Setting, variant: Variant, budget: int) -> float:
             f"{variant.spec.name} does not fit on {variant.parallel} of "
             f"{platform.system.name}: {need / 2**30:.0f} GiB per GPU of {room.total / 2**30:.0f}"
         )
-    return most
+    return min(most, setting.max_sequences or math.inf)
 
 
 def _aggregated(setting: Setting) -> tuple[Request, Found]:
