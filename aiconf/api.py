@@ -232,9 +232,7 @@ def estimate(
         prefill_batch=prefill_batch,
         token_budget=token_budget,
         kv_dtype=kv_dtype,
-        prefill_platform=platform(
-            system, backend, folder, prefill_changes(first.traits), fitted
-        ),
+        prefill_platform=platform(system, backend, folder, prefill_changes(first.traits), fitted),
     )
     request, found = estimate_point(setting)
     return EstimateResult(request, found)
@@ -333,9 +331,7 @@ def replay(
         max_sequences=max_sequences,
         kv_dtype=kv_dtype,
         speculation=Speculation(drafts, acceptance) if drafts else None,
-        prefill_platform=platform(
-            system, backend, folder, prefill_changes(place.traits), fitted
-        ),
+        prefill_platform=platform(system, backend, folder, prefill_changes(place.traits), fitted),
     )
     require_kv_dtype(kv_dtype)
     sla = Sla(_target("ttft", ttft), _target("tpot", tpot))

@@ -247,7 +247,7 @@ def _env(value: Any, config_maps: Mapping[str, Mapping[str, str]]) -> dict[str, 
 
 
 def _env_from(value: Any, config_maps: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    found = {}
+    found: dict[str, str] = {}
     for one in map(_mapping, _list(value)):
         name = str(_mapping(one.get("configMapRef")).get("name"))
         prefix = str(one.get("prefix", ""))

@@ -13,9 +13,7 @@ from typing import Any, ClassVar, Literal
 
 FORBID: dict[str, Any] = {"extra": "forbid"}
 
-AllToAll = Literal[
-    "nvlink_one_sided", "nvlink_two_sided", "deepep_ht", "deepep_ll", "deepep_auto"
-]
+AllToAll = Literal["nvlink_one_sided", "nvlink_two_sided", "deepep_ht", "deepep_ll", "deepep_auto"]
 Exchange = Literal["none", "all_reduce", "allgather_reducescatter"] | AllToAll
 
 

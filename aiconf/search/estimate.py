@@ -122,9 +122,7 @@ def _aggregated(setting: Setting) -> tuple[Request, Found]:
     most = _room(setting, variant, budget)
     step = variant.platform.step(variant.spec, variant.parallel, variant.kv_dtype)
     inside = min(float(setting.concurrency), most)
-    points = aggregated(
-        step, setting.workload, np.array([inside]), np.array([float(budget)])
-    )
+    points = aggregated(step, setting.workload, np.array([inside]), np.array([float(budget)]))
     # What the cache does not hold waits outside: in a closed loop each of those requests
     # waits until one of the others has finished (Little's law).
     waiting = (setting.concurrency - inside) / points.request_rate
@@ -144,9 +142,7 @@ def _disaggregated(setting: Setting) -> tuple[Request, Found]:
     prefilling = setting.prefill_platform or setting.platform
     before = _legal(setting, prefilling, str(setting.prefill_layout))
     after = _legal(setting, setting.decode_platform, setting.layout)
-    gpus = (
-        setting.prefill_workers * before.parallel.gpus + setting.workers * after.parallel.gpus
-    )
+    gpus = setting.prefill_workers * before.parallel.gpus + setting.workers * after.parallel.gpus
     request = _request(setting, gpus)
     budget = float(_budget(setting, before))
     batch = np.array([float(setting.prefill_batch)])
