@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aiconf.deploy.read.manifest import Places, Reading, read_plan
 from aiconf.engine.changes import Changes
 from aiconf.engine.engine import Platform
 from aiconf.engine.platform import platform
-from aiconf.report.result import EstimateResult
+from aiconf.report.baseline import baseline
+from aiconf.report.result import EstimateResult, SearchResult
 from aiconf.runs.history import past_facts
-from aiconf.search.deployed import predict
+from aiconf.search.deployed import predict, swept
 from aiconf.workload import Workload, require_whole
 
 
@@ -91,4 +93,67 @@ def predicted(reading: Reading, concurrency: int | None = None) -> EstimateResul
     return EstimateResult(request, found, reading.notes)
 
 
-__all__ = ["estimate_manifest", "places_of", "predicted", "read_manifest"]
+def compared(
+    result: SearchResult,
+    path: str | Path,
+    *,
+    perf_db: str | Path | None = None,
+    calibration: str | Path | None = None,
+) -> SearchResult:
+    """Return ``result`` with what the deployment of a manifest does at the same workload.
+
+    It is predicted on the GPU systems of the search, whatever its own node selectors say, at
+    the number of requests in flight that suits it best within the targets of the search.
+
+    Raises
+    ------
+    UserError
+        The manifest cannot be read or predicted.
+    """
+    request = result.request
+    work = request.workload
+    reading = read_manifest(
+        path, work.isl, work.osl, prefix=work.prefix, system=request.platforms[0].system.name,
+        decode_system=request.decode_platforms[0].system.name, perf_db=perf_db,
+        calibration=calibration,
+    )  # fmt: skip
+    points = swept(reading.plan, reading.places)
+    notes = list(reading.notes)
+    served = reading.plan.model
+    if served.checkpoint not in {spec.checkpoint for spec in request.specs}:
+        notes.append(f"another model: {served.checkpoint} runs today")
+    beside = baseline(request, result.best, points, str(path), notes)
+    return replace(result, baseline=beside)
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What two deployments do with as many requests in flight: a is before, b is after."""
+
+    a: EstimateResult
+    b: EstimateResult
+
+
+def effect(before: Reading, after: Reading, concurrency: int | None = None) -> Effect:
+    """Predict both deployments under the same load.
+
+    Parameters
+    ----------
+    concurrency
+        Requests in flight over each whole deployment; None: as many as both let run.
+    """
+    if concurrency is not None:
+        require_whole("concurrency", concurrency, 1)
+        total = concurrency
+    else:
+        total = min(round(predicted(one).best["concurrency"]) for one in (before, after))
+    results = []
+    for one in (before, after):
+        last = one.plan.workers[-1]
+        results.append(predicted(one, max(round(total / last.replicas), 1)))
+    return Effect(*results)
+
+
+__all__ = [
+    "Effect", "compared", "effect", "estimate_manifest", "places_of", "predicted", "read_manifest",
+]  # fmt: skip

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from aiconf.cli.deploy_diff import diff
 from aiconf.cli.options import one_of
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ app = typer.Typer(
 @app.callback()
 def _root() -> None:
     """Check Dynamo manifests."""
+
+
+app.command("diff")(diff)
 
 
 @app.command()

@@ -95,6 +95,11 @@ def search(
     ] = 5,
     perf_db: PerfDb = None,
     calibration: Calibration = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option("--baseline", metavar="MANIFEST.yaml",
+                     help="Dynamo manifest of what runs today: how much better is the best?"),
+    ] = None,
     save_dir: Annotated[
         Path | None,
         typer.Option("--save-dir", metavar="DIR", help="Write deployments, figures and data."),
@@ -119,6 +124,10 @@ def search(
         confidence=confidence, top=top, perf_db=perf_db, calibration=calibration,
     )  # fmt: skip
     found = found.noting(context.obj or [])
+    if baseline is not None:
+        from aiconf.manifests import compared
+
+        found = compared(found, baseline, perf_db=perf_db, calibration=calibration)
     if save_dir is not None:
         found.save(save_dir, force=force)
     _print(found, output)

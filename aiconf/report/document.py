@@ -39,6 +39,11 @@ The document of a search (times in ms, rates per second, sizes in GPUs and token
     null, or ``text``, ``breaking`` (names of targets) and ``lowest`` (per target, ms).
 ``notes``
     Sentences.
+``baseline``
+    Only with a manifest to compare with: its ``file``, ``today`` (a candidate: the operating
+    point of that deployment that serves the objective best within the targets), whether it
+    ``meets_targets`` there, and of the best over it ``throughput_ratio`` (output tok/s/GPU),
+    ``ttft_ratio``, ``tpot_ratio``; ``notes``: how the manifest was read.
 
 The document of an estimate has ``aiconf``, ``inputs`` (without mode, objective and targets),
 ``best``, ``iterations``, ``origins``, ``memory`` and ``notes``. ``memory``: per kind of worker,

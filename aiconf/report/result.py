@@ -26,6 +26,7 @@ class SearchResult:
     request: Request
     outcome: Outcome
     remarks: tuple[str, ...] = ()
+    baseline: dict[str, Any] | None = None
 
     @cached_property
     def frame(self) -> pandas.DataFrame:
@@ -51,7 +52,8 @@ class SearchResult:
         from aiconf.report.document import search_document
 
         found = search_document(self.outcome)
-        return found | {"notes": [*found["notes"], *self.remarks]}
+        beside = {} if self.baseline is None else {"baseline": self.baseline}
+        return found | beside | {"notes": [*found["notes"], *self.remarks]}
 
     def noting(self, remarks: Sequence[str]) -> SearchResult:
         """Return the result with further sentences among its notes."""

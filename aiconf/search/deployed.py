@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
+
 from aiconf.engine.engine import Platform
 from aiconf.engine.told import told
 from aiconf.errors import UserError
@@ -15,6 +17,7 @@ from aiconf.serving.plan import Plan, Role, Worker
 
 Places = Mapping[Role, Platform]
 
+_POINTS = 24  # of a sweep over requests in flight
 _AS_GOOD = 0.995  # of the highest rate: below it the decode side starves
 
 
@@ -35,13 +38,35 @@ def predict(plan: Plan, places: Places, concurrency: int | None = None) -> tuple
         The layout is illegal, the model does not fit, or a request is longer than is served.
     """
     first, last = _sides(plan)
-    setting = _setting(plan, places, first, last, concurrency or last.max_sequences)
-    if first is not last:
-        return _batched(setting, plan, first)
+    return _point(plan, _setting(plan, places, first, last), first, concurrency)
+
+
+def swept(plan: Plan, places: Places) -> list[tuple[Request, Found]]:
+    """Predict ``plan`` from one request in flight per worker to as many as it lets run.
+
+    Raises
+    ------
+    UserError
+        As ``predict``.
+    """
+    first, last = _sides(plan)
+    setting = _setting(plan, places, first, last)
+    full = _point(plan, setting, first, None)
+    most = max(full[1].value("batch"), 1.0)
+    sizes = np.unique(np.round(np.geomspace(1.0, most, _POINTS))).astype(int)
+    return [_point(plan, setting, first, int(size)) for size in sizes[:-1]] + [full]
+
+
+def _point(
+    plan: Plan, setting: Setting, first: Worker, concurrency: int | None
+) -> tuple[Request, Found]:
+    wanted = replace(setting, concurrency=concurrency or setting.max_sequences or 1)
+    if first.role == "prefill":
+        return _batched(wanted, plan, first)
     if concurrency is not None:
-        return estimate_point(setting)
-    held = int(estimate_point(setting)[1].value("batch"))
-    return estimate_point(replace(setting, concurrency=max(held, 1)))
+        return estimate_point(wanted)
+    held = int(estimate_point(wanted)[1].value("batch"))
+    return estimate_point(replace(wanted, concurrency=max(held, 1)))
 
 
 def _sides(plan: Plan) -> tuple[Worker, Worker]:
@@ -63,9 +88,7 @@ def _sides(plan: Plan) -> tuple[Worker, Worker]:
     return roles["prefill"], roles["decode"]
 
 
-def _setting(
-    plan: Plan, places: Places, first: Worker, last: Worker, concurrency: int
-) -> Setting:
+def _setting(plan: Plan, places: Places, first: Worker, last: Worker) -> Setting:
     apart = first is not last
     before, after = _place(places, first), _place(places, last)
     return Setting(
@@ -74,7 +97,7 @@ def _setting(
         decode_platform=after,
         workload=plan.workload,
         layout=str(last.parallel),
-        concurrency=concurrency,
+        concurrency=1,
         workers=last.replicas,
         prefill_layout=str(first.parallel) if apart else None,
         prefill_workers=first.replicas if apart else 1,

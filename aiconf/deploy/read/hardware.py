@@ -22,8 +22,7 @@ def system_of(graph: Graph, component: Component) -> tuple[str, str] | None:
     What selects a node counts first, then the names of component, deployment and file; None
     where nothing says it.
     """
-    spec = component.body.get("extraPodSpec") or component.body.get("podTemplate")
-    for key, value in _selected(spec):
+    for key, value in _labels(component):
         found = _named(value) or _instance(value)
         if found:
             return found, f"its pods select {key}: {value}"
@@ -33,6 +32,19 @@ def system_of(graph: Graph, component: Component) -> tuple[str, str] | None:
         if found:
             return found, f"the {what} is called {text}"
     return None
+
+
+def selected(component: Component) -> list[str]:
+    """Return what the pods ask of a node's hardware, as ``label: value``."""
+    return [
+        f"{key}: {value}"
+        for key, value in _labels(component)
+        if key.endswith(("instance-type", "gpu.product", "accelerator"))
+    ]
+
+
+def _labels(component: Component) -> Iterator[tuple[str, str]]:
+    yield from _selected(component.body.get("extraPodSpec") or component.body.get("podTemplate"))
 
 
 def _selected(value: Any) -> Iterator[tuple[str, str]]:

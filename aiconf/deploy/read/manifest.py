@@ -9,10 +9,10 @@ from typing import Protocol
 
 from aiconf.deploy.documents import read
 from aiconf.deploy.graph import Component, Graph, graphs
-from aiconf.deploy.read.hardware import system_of
+from aiconf.deploy.read.hardware import selected, system_of
 from aiconf.deploy.read.model import model_of
 from aiconf.deploy.read.stated import Stated
-from aiconf.deploy.read.worker import backend_of, filled, read_worker
+from aiconf.deploy.read.worker import backend_of, filled, read_worker, settings_of
 from aiconf.deploy.versions import engine_in
 from aiconf.engine.changes import Changes
 from aiconf.engine.engine import Platform
@@ -39,7 +39,8 @@ class Reading:
     plan: what it deploys. places: platform by role, with the defaults of the engine's version.
     dynamo, engine: release and engine version of the image; None where the tag says neither.
     router: how the frontend picks workers. drafts: per iteration. notes: sentences on what was
-    taken from where, and what is set but not modelled.
+    taken from where, and what is set but not modelled. loose: by role the settings that are not
+    modelled, with their values.
     """
 
     source: str
@@ -50,6 +51,7 @@ class Reading:
     router: str
     drafts: int
     notes: tuple[str, ...]
+    loose: Mapping[Role, Mapping[str, str]]
 
 
 @dataclass(frozen=True)
@@ -134,8 +136,19 @@ def _read(
     notes += _notes(plan, groups, engine)
     drafts = max(group.stated.drafts for group in groups.values())
     return Reading(
-        str(path), plan, found, dynamo, engine, router_of(graph), drafts, tuple(notes)
-    )
+        str(path), plan, found, dynamo, engine, router_of(graph), drafts, tuple(notes),
+        {role: _valued(group, backend) for role, group in groups.items()},
+    )  # fmt: skip
+
+
+def _valued(group: _Group, backend: str) -> dict[str, str]:
+    """Settings that are not modelled, with their values."""
+    values = settings_of(group.components[0], backend)
+    env = group.components[0].env
+    return {
+        name: str(values.get(name, env.get(name.removeprefix("env "), "")))
+        for name in group.stated.loose
+    }
 
 
 def _only_graph(path: Path) -> Graph:
@@ -185,7 +198,9 @@ def _role(component: Component, stated: Stated) -> Role:
 def _system(graph: Graph, group: _Group, notes: list[str]) -> str:
     found = system_of(graph, group.components[0])
     if found is None:
-        raise UserError(f"nothing says on which GPUs {group.name} runs: give --system")
+        asked = selected(group.components[0])
+        other = f" ({', '.join(asked)} is of no system here)" if asked else ""
+        raise UserError(f"nothing says on which GPUs {group.name} runs{other}: give --system")
     name, why = found
     notes.append(f"GPU system {name}: {why}; --system overrides it")
     return name

@@ -57,7 +57,7 @@ def read_worker(component: Component, backend: str) -> Stated:
         A value cannot be read, or the engine's file is not in the manifest.
     """
     where = f"component {component.name}"
-    values = _overlaid(component, backend, where)
+    values = settings_of(component, backend)
     found = _READERS[backend](Flags(values, where))
     told = [
         f"env {name}"
@@ -67,8 +67,15 @@ def read_worker(component: Component, backend: str) -> Stated:
     return replace(found, loose=(*found.loose, *told))
 
 
-def _overlaid(component: Component, backend: str, where: str) -> dict[str, Any]:
-    """Values of the command line and of the file that it names, in the engine's order."""
+def settings_of(component: Component, backend: str) -> dict[str, Any]:
+    """Return the values of the command line and of the file it names, in the engine's order.
+
+    Raises
+    ------
+    UserError
+        The file is not in the manifest, or not a mapping.
+    """
+    where = f"component {component.name}"
     line = parsed(component.words)
     if backend == "trtllm":
         path = line.get("extra-engine-args")
