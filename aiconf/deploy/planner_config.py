@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from aiconf.errors import UserError
 
-
 _UNIT = re.compile("_(ms|seconds)$")
 
 
