@@ -90,4 +90,6 @@ REFERENCE_PLANNER = (
     Path(__file__).resolve().parents[3] / "shared" / "dynamo" / "results" / "planner_profile"
 )
 
-__all__ = ["DENSE", "GB200", "H200", "LAYOUTS", "MOE", "REFERENCE_PLANNER", "many_plans", "plan", "worker"]
+__all__ = [
+    "DENSE", "GB200", "H200", "LAYOUTS", "MOE", "REFERENCE_PLANNER", "many_plans", "plan", "worker",
+]  # fmt: skip
