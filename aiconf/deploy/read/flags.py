@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -46,7 +47,9 @@ class Flags:
     def whole(self, *names: str) -> int | None:
         """Return a whole number; ``8k`` and ``8K`` are 8,000 and 8,192 as vLLM reads them."""
         value = self.raw(*names)
-        if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+        if value is None:
+            return None
+        if isinstance(value, int) and not isinstance(value, bool):
             return value
         self._known(names[0], value)
         match = re.fullmatch(r"(-?\d+(?:\.\d+)?)([kKmMgG]?)", str(value).strip())
@@ -69,9 +72,12 @@ class Flags:
             return None
         self._known(names[0], value)
         try:
-            return float(value)
+            found = float("nan") if isinstance(value, bool) else float(value)
         except (TypeError, ValueError):
-            raise self._wrong(names[0], value, "a number") from None
+            found = float("nan")
+        if not math.isfinite(found):
+            raise self._wrong(names[0], value, "a number")
+        return found
 
     def switch(self, *names: str) -> bool | None:
         """Return whether a switch is on; ``--no-NAME`` is its opposite; None: not set."""
@@ -109,9 +115,16 @@ class Flags:
             return None
         items = value if isinstance(value, list) else re.split(r"[\s,]+", str(value).strip("[] "))
         try:
-            return tuple(sorted({int(item) for item in items}))
+            found = tuple(sorted({int(item) for item in items}))
         except (TypeError, ValueError):
-            raise self._wrong(names[0], value, "whole numbers") from None
+            found = (0,)
+        if not found or found[0] < 1:
+            raise self._wrong(names[0], value, "whole numbers of at least 1")
+        return found
+
+    def inside(self, *names: str) -> Flags:
+        """Return the fields of a JSON object as settings of their own."""
+        return Flags(named(self.mapping(*names)), f"{self.where}: {names[0]}")
 
     def skip(self, *names: str) -> None:
         """Count flags as read that change neither time nor memory."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from aiconf.deploy.read.stated import Stated
 from aiconf.errors import UserError
-from aiconf.model.library import load_model
+from aiconf.model.library import checkpoint_names, load_model
 from aiconf.model.spec import ModelSpec
 
 _CACHED = re.compile(r"models--([\w.-]+?)--([\w.-]+)")
@@ -29,13 +29,14 @@ def model_of(stated: Stated, where: str) -> tuple[ModelSpec, str]:
     if not stated.model:
         raise UserError(f"{where}: no --model is given")
     problem: UserError | None = None
+    cached = _CACHED.search(stated.model)
     for name, precision in dict.fromkeys(_names(stated)):
         try:
             spec = load_model(name, precision)
         except UserError as error:
             problem = problem or error
             continue
-        same = spec.checkpoint in (stated.model, name) and precision is None
+        same = spec.checkpoint == stated.model or (bool(cached) and spec.checkpoint == name)
         note = "" if same else f"{where}: {stated.model} is taken for {spec.checkpoint}"
         return spec, note
     if problem is None:
@@ -60,5 +61,8 @@ def _names(stated: Stated) -> Iterator[tuple[str, str | None]]:
     precision = next((one for one in _PRECISIONS if one in words), None)
     # Without a word on its precision, another checkpoint would be a guess.
     if stated.served and _NAME.fullmatch(stated.served) and (precision or not is_id):
+        own = f"{stated.served}-{(precision or '').upper()}"
+        if own in checkpoint_names():
+            yield own, None
         yield stated.served.rpartition("/")[2], precision
         yield stated.served, precision

@@ -23,6 +23,8 @@ _NEUTRAL = (
     "batch-wait-timeout-ms", "batch-wait-timeout-iters", "batch-wait-max-tokens-ratio",
     "perf-metrics-max-requests", "enable-multimodal", "guided-decoding-backend",
 )  # fmt: skip
+# How ``cuda_graph_config: null`` is handed on, since null means not set.
+NO_GRAPHS = "none"
 _KV_NEUTRAL = ("event-buffer-max-size", "enable-partial-reuse", "copy-on-partial-reuse")
 
 
@@ -43,8 +45,8 @@ def stated(flags: Flags) -> Stated:
     if experts < 1:
         experts = ranks // split if split > 0 and ranks % split == 0 else 1
     batch = flags.size("max-batch-size")
-    cache = Flags(named(flags.mapping("kv-cache-config")), f"{flags.where}: kv_cache_config")
-    moe = flags.mapping("moe-config")
+    cache, moe = flags.inside("kv-cache-config"), flags.inside("moe-config")
+    moe_backend = moe.text("backend")
     drafter, drafts = _drafts(flags)
     graphs, largest = _graphs(flags)
     fraction = cache.number("free-gpu-memory-fraction")
@@ -55,7 +57,7 @@ def stated(flags: Flags) -> Stated:
     transfer = flags.mapping("cache-transceiver-config")
     if transfer.get("backend") in ("MPI",):
         loose.append(f"cache_transceiver_config.backend {transfer['backend']}")
-    loose += [f"moe_config.{name}" for name in moe if name != "backend"]
+    loose += [f"moe_config.{name.replace('-', '_')}" for name in moe.unread()]
     if cache.raw("host-cache-size"):
         loose.append("kv_cache_config.host_cache_size")
     flags.mapping("attention-dp-config")
@@ -87,7 +89,7 @@ def stated(flags: Flags) -> Stated:
         largest_graph=largest,
         overlap=False if overlap and role != "prefill" else None,
         prefix_caching=reuse,
-        moe_backend=str(moe["backend"]) if moe.get("backend") else None,
+        moe_backend=moe_backend,
         drafts=drafts,
         drafter=drafter,
         whole_prompts=not flags.switch("enable-chunked-prefill"),
@@ -104,17 +106,14 @@ def _graphs(flags: Flags) -> tuple[tuple[int, ...] | None, int | None]:
     """Captured sizes, or their bound; the PyTorch backend captures up to 128 by itself."""
     if flags.raw("cuda-graph-config") == NO_GRAPHS:
         return (), None
-    config = Flags(named(flags.mapping("cuda-graph-config")), f"{flags.where}: cuda_graph_config")
+    config = flags.inside("cuda-graph-config")
     return config.sizes("batch-sizes"), config.size("max-batch-size")
 
 
 def _drafts(flags: Flags) -> tuple[str, int]:
-    config = flags.mapping("speculative-config")
-    if not config:
+    config = flags.inside("speculative-config")
+    kind = config.text("decoding-type")
+    count = config.size("max-draft-len") or config.size("num-nextn-predict-layers")
+    if kind is None and count is None and not config.unread():
         return "", 0
-    kind = config.get("decoding_type") or config.get("speculative_model_dir") or "draft model"
-    count = config.get("max_draft_len") or config.get("num_nextn_predict_layers") or 1
-    return str(kind), int(count)
-
-
-NO_GRAPHS = "none"  # how ``cuda_graph_config: null`` is handed on, since null means not set
+    return kind or "draft model", count or 1

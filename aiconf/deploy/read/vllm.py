@@ -91,7 +91,7 @@ def _served(flags: Flags) -> str | None:
     """The first of several names."""
     value = flags.raw("served-model-name")
     if isinstance(value, list):
-        return str(value[0])
+        value = value[0] if value else None
     return None if value is None else str(value)
 
 
@@ -107,39 +107,38 @@ def _role(flags: Flags) -> Role | None:
 
 def _graphs(flags: Flags, loose: list[str]) -> dict[str, Any]:
     """Captured sizes: ``--enforce-eager``, ``--compilation-config`` and flags of their own."""
-    config = flags.mapping("compilation-config", "O")
-    sizes = flags.sizes("cudagraph-capture-sizes") or config.pop("cudagraph_capture_sizes", None)
-    largest = flags.size("max-cudagraph-capture-size")
-    largest = largest or config.pop("max_cudagraph_capture_size", None)
-    config.pop("max_cudagraph_capture_size", None)
-    mode = str(config.pop("cudagraph_mode", "FULL_AND_PIECEWISE")).upper()
-    for inert in ("custom_ops", "cudagraph_num_of_warmups"):
-        config.pop(inert, None)
-    loose += [f"compilation-config {name}" for name in config]
+    config = flags.inside("compilation-config", "O")
+    inside = config.sizes("cudagraph-capture-sizes")
+    sizes = flags.sizes("cudagraph-capture-sizes") or inside
+    most = config.size("max-cudagraph-capture-size")
+    largest = flags.size("max-cudagraph-capture-size") or most
+    mode = (config.text("cudagraph-mode") or "FULL_AND_PIECEWISE").upper()
+    config.skip("custom-ops", "cudagraph-num-of-warmups")
+    loose += [f"compilation-config {name.replace('-', '_')}" for name in config.unread()]
     if flags.switch("enforce-eager") or mode == "NONE":
         return {"graphs": ()}
     return {
-        "graphs": None if sizes is None else tuple(sorted({int(size) for size in sizes})),
+        "graphs": sizes,
         "largest_graph": largest if sizes is None else None,
         "prompt_graphs": False if mode in ("FULL_DECODE_ONLY", "FULL") else None,
     }
 
 
 def _drafts(flags: Flags) -> tuple[str, int]:
-    config = flags.mapping("speculative-config", "sc")
-    method = config.get("method") or flags.raw("spec-method")
-    count = config.get("num_speculative_tokens") or flags.whole("spec-tokens")
-    if not config and method is None and count is None:
+    config = flags.inside("speculative-config", "sc")
+    method = config.text("method") or flags.text("spec-method")
+    count = config.size("num-speculative-tokens") or flags.size("spec-tokens")
+    if method is None and count is None and not config.unread():
         return "", 0
-    return str(method or "draft model"), int(count or 1)
+    return method or "draft model", count or 1
 
 
 def _connectors(flags: Flags, loose: list[str]) -> None:
     """KV transfer by NIXL is modelled; tiers behind another connector are not."""
     config = flags.mapping("kv-transfer-config")
-    extra = config.get("kv_connector_extra_config") or {}
+    extra = config.get("kv_connector_extra_config")
     inner = extra.get("connectors") if isinstance(extra, dict) else None
-    for one in [config, *(inner or [])]:
+    for one in [config, *(inner if isinstance(inner, list) else [])]:
         name = one.get("kv_connector") if isinstance(one, dict) else None
         if name and name not in (*_CONNECTORS, "PdConnector", "MultiConnector"):
             loose.append(f"kv-transfer-config {name}")
