@@ -17,6 +17,7 @@ _OF_WORKERS = {
     "graph_sizes": "CUDA graphs", "prefix_caching": "prefix caching",
     "exchange": "expert exchange", "moe_backend": "MoE backend",
 }  # fmt: skip
+_OF_EXPERTS = ("exchange", "moe_backend")
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ def differences(before: Reading, after: Reading) -> list[Difference]:
         found += [
             Difference(role, what, _shown(name, old), _shown(name, new))
             for name, what in _OF_WORKERS.items()
-            if _shown(name, old) != _shown(name, new)
+            if (name not in _OF_EXPERTS or before.plan.model.is_moe)
+            and _shown(name, old) != _shown(name, new)
         ]
         found += _loose(role, before.loose.get(role, {}), after.loose.get(role, {}))
     return found
