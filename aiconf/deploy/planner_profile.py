@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import textwrap
 from dataclasses import dataclass
 
 import numpy as np
@@ -156,10 +157,12 @@ def files(prefill: PrefillProfile, decode: DecodeProfile) -> dict[str, bytes]:
 def texts(prefill: PrefillProfile, decode: DecodeProfile) -> dict[str, str]:
     """Return the same as JSON, which fits a ConfigMap; the planner reads either form."""
     last = {**_lists(decode.arrays()), "max_kv_tokens": decode.max_kv_tokens}
-    return {
-        PREFILL_JSON: json.dumps(_lists(prefill.arrays())) + "\n",
-        DECODE_JSON: json.dumps(last) + "\n",
-    }
+    return {PREFILL_JSON: _json(_lists(prefill.arrays())), DECODE_JSON: _json(last)}
+
+
+def _json(values: object) -> str:
+    """Return JSON in lines that a person can scroll over."""
+    return textwrap.fill(json.dumps(values), 96, break_on_hyphens=False) + "\n"
 
 
 def _lists(arrays: dict[str, NDArray[np.int64] | Array]) -> dict[str, object]:
