@@ -73,3 +73,9 @@ def runtime(backend: str, dynamo: str | None = None) -> Runtime:
         )
     image = f"{matrix.registry}/{matrix.images[backend]}:{release.dynamo}"
     return Runtime(release.dynamo, release.api, image, release.engines[backend])
+
+
+def engines() -> dict[str, dict[str, str]]:
+    """Return the engine versions of every known Dynamo release, newest first."""
+    matrix = _matrix(data_dir("templates") / "dynamo_versions.yaml")
+    return {release.dynamo: release.engines for release in matrix.releases}
