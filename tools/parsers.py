@@ -9,10 +9,10 @@ import argparse
 import importlib
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
-from stand_ins import Inside, Missing
+from stand_ins import Inside, Missing, is_stand_in
 
 _VLLM = (
     "engine.arg_utils", "config", "envs", "usage", "utils.argparse_utils",
@@ -72,13 +72,23 @@ def dynamo() -> dict[str, dict[str, str]]:
     argparse.ArgumentParser.parse_known_args = caught  # type: ignore[method-assign]
     found = {}
     for module, (place, name) in _DYNAMO.items():
-        try:
-            make = getattr(importlib.import_module(place), name)
-            made = make([]) if module == "dynamo.sglang" else make()
-            made.send(None)  # newer ones are coroutines
-        except _Made as one:
-            found[module] = flags(one.parser._actions)
+        wrapper = importlib.import_module(place)
+        make = getattr(wrapper, name)
+        found[module] = _made(lambda make=make, m=module: make([]) if "sglang" in m else make())
+        # Since 1.6 workers take the router's flags too, with a parser of its own.
+        if hasattr(wrapper, "parse_worker_router_config"):
+            found[module] |= _made(lambda w=wrapper: w.parse_worker_router_config([]))
     return found
+
+
+def _made(run: Callable[[], Any]) -> dict[str, str]:
+    """Return the flags of the first parser that ``run`` makes."""
+    try:
+        made = run()
+        made.send(None)  # some are coroutines
+    except _Made as one:
+        return flags(one.parser._actions)
+    raise SystemExit("no parser was made")
 
 
 def flags(actions: Iterable[argparse.Action]) -> dict[str, str]:
@@ -97,7 +107,7 @@ def _takes(action: argparse.Action) -> str:
         return "switch"
     many = action.nargs if action.nargs in ("?", "*", "+") else ""
     choices = [_choice(one) for one in action.choices or ()]
-    if choices and all("|" not in one for one in choices):
+    if choices and not any(is_stand_in(one) for one in action.choices or ()):
         return "|".join(sorted(choices)) + (f" {many}" if many else "")
     return _type(action.type) + many
 

@@ -45,7 +45,7 @@ class _Anything(abc.ABCMeta):
     __ror__ = __add__ = __radd__ = __or__
 
     def __iter__(cls) -> Iterator[Any]:
-        return iter(())
+        return iter((cls,))  # so that a list of choices made of it shows that it is not whole
 
     def __len__(cls) -> int:
         return 0
@@ -83,6 +83,11 @@ class _Base:
 def anything(name: str) -> Any:
     """Return a stand-in for a class, function or value."""
     return _Anything(name, (_Base,), {})
+
+
+def is_stand_in(value: object) -> bool:
+    """Whether ``value`` is one of ours."""
+    return type(value) is _Anything
 
 
 class _Module(types.ModuleType):

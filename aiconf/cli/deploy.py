@@ -36,6 +36,10 @@ def validate(
     output: Annotated[
         str, typer.Option("--format", parser=one_of("table", "json"), metavar="table|json")
     ] = "table",
+    dynamo_version: Annotated[
+        str | None,
+        typer.Option(metavar="X.Y.Z", help="Release of Dynamo's operator; default: the newest."),
+    ] = None,
 ) -> None:
     """Check manifests as Dynamo's operator, the engines' parsers and the GPUs would.
 
@@ -43,13 +47,13 @@ def validate(
     """
     from aiconf.deploy.check import check
 
-    found = check(paths)
+    found = check(paths, dynamo_version)
     if output == "json":
-        _print_json(found.problems, found.unreadable, found.graphs)
+        _print_json(found.problems, found.unreadable, found.documents)
     else:
         for problem in found.problems:
             typer.echo(_line(problem))
-        typer.echo(_summary(found.problems, found.graphs), err=bool(found.problems))
+        typer.echo(_summary(found.problems, found.documents), err=bool(found.problems))
     for message in found.unreadable:
         typer.echo(f"error: {message}", err=True)
     if found.unreadable:

@@ -165,7 +165,9 @@ def read(path: Path) -> list[Document]:
 
 
 def files(paths: Iterable[Path]) -> Iterator[Path]:
-    """Yield the YAML files among ``paths``; folders are searched, hidden ones left out.
+    """Yield the YAML files among ``paths``; folders are searched.
+
+    Left out are hidden files, and patches of Kustomize, which are parts of documents.
 
     Raises
     ------
@@ -185,6 +187,25 @@ def files(paths: Iterable[Path]) -> Iterator[Path]:
             and one.is_file()
             and not any(part.startswith(".") for part in one.relative_to(path).parts)
         ]
+        patches = {
+            patch for one in inside if one.stem == "kustomization" for patch in _patches(one)
+        }
+        inside = [one for one in inside if one.resolve() not in patches]
         if not inside:
             raise UserError(f"no YAML file in {path}")
         yield from inside
+
+
+def _patches(path: Path) -> Iterator[Path]:
+    """Yield the files that a kustomization names as patches."""
+    try:
+        bodies = [one.body for one in read(path)]
+    except UserError:
+        return
+    for body in bodies:
+        for key in ("patches", "patchesStrategicMerge", "patchesJson6902"):
+            listed = body.get(key)
+            for patch in listed if isinstance(listed, list) else ():
+                name = patch.get("path") if isinstance(patch, dict) else patch
+                if isinstance(name, str) and "\n" not in name:
+                    yield (path.parent / name).resolve()

@@ -86,9 +86,24 @@ def framework_of(module: str) -> str | None:
 
 
 def graphs(documents: Sequence[Document]) -> list[Graph]:
-    """Return the graphs among ``documents``; ConfigMaps among them give their mounted files."""
-    maps = {one.name: _texts(one.body.get("data")) for one in documents if one.kind == "ConfigMap"}
-    return [graph(one, maps) for one in documents if one.kind == KIND]
+    """Return the graphs among ``documents``; ConfigMaps among them give their mounted files.
+
+    Those of a graph's own file count first, those of other files where the name is no other's.
+    """
+    maps: dict[str, dict[str, Mapping[str, str]]] = {}
+    for one in documents:
+        if one.kind == "ConfigMap":
+            maps.setdefault(one.name, {})[one.source] = _texts(one.body.get("data"))
+    found = []
+    for one in documents:
+        if one.kind == KIND:
+            seen = {
+                name: by_source.get(one.source) or next(iter(by_source.values()))
+                for name, by_source in maps.items()
+                if one.source in by_source or len(by_source) == 1
+            }
+            found.append(graph(one, seen))
+    return found
 
 
 def graph(document: Document, config_maps: Mapping[str, Mapping[str, str]] | None = None) -> Graph:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -20,15 +21,20 @@ _CALLED = {
     "quantity": "a quantity such as 8 or 80Gi", "intstr": "a number or a name",
 }  # fmt: skip
 _BITS = {"int32": 31, "int64": 63}
+_PLACEHOLDER = re.compile(r"'\$\{\w+\}' is not ")
 _TOP = ("apiVersion", "kind", "metadata", "spec", "status")
 
 
 def problems(document: Document, at: Release) -> list[Problem]:
     """Return what an operator of release ``at`` would refuse of ``document``'s structure."""
-    return [
-        Problem(document.source, spelled(path), what, fix)
-        for path, what, fix in findings(document.kind, document.api, document.body, at)
-    ]
+    found = []
+    for path, what, fix in findings(document.kind, document.api, document.body, at):
+        if _PLACEHOLDER.match(what):
+            told = "a placeholder that is still to be filled in"
+            found.append(Problem(document.source, spelled(path), told, fix, "warning"))
+        else:
+            found.append(Problem(document.source, spelled(path), what, fix))
+    return found
 
 
 def findings(kind: str, version: str, body: Mapping[str, Any], at: Release) -> Iterator[_Finding]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -76,21 +75,7 @@ def runtime(backend: str, dynamo: str | None = None) -> Runtime:
     return Runtime(release.dynamo, release.api, image, release.engines[backend])
 
 
-def engine_in(backend: str, image: str | None) -> tuple[str | None, str | None]:
-    """Return the Dynamo release and the engine version of an image; None where unknown.
-
-    Parameters
-    ----------
-    image
-        ``repository:tag``; tags such as ``1.3.0-efa`` or ``v1.6.1`` count as their release, and
-        patch releases hold the engine of their minor release.
-    """
-    tag = re.search(r":v?(\d+)\.(\d+)\.(\d+)[^/:]*$", image or "")
-    if tag is None:
-        return None, None
+def engines() -> dict[str, dict[str, str]]:
+    """Return the engine versions of every known Dynamo release, newest first."""
     matrix = _matrix(data_dir("templates") / "dynamo_versions.yaml")
-    minor = tag.group(1, 2)
-    for release in matrix.releases:
-        if tuple(release.dynamo.split(".")[:2]) == minor:
-            return ".".join(tag.groups()), release.engines.get(backend)
-    return ".".join(tag.groups()), None
+    return {release.dynamo: release.engines for release in matrix.releases}
