@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from aiconf.errors import UserError
 
 if TYPE_CHECKING:
-    from aiconf.deploy.dgd import Deployment, Options
+    from aiconf.deploy.dgd import Deployment
+    from aiconf.deploy.options import Options
     from aiconf.serving.plan import Plan
 
 _ENGINE_FILES = ("engine_worker.yaml", "engine_prefill.yaml", "engine_decode.yaml")

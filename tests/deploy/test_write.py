@@ -94,7 +94,7 @@ def test_yaml_lints(tmp_path):
 def test_engine_file_equals_the_command_line(tmp_path):
     write_deployment(plan("vllm", worker(layout="tp2dp4ep8")), tmp_path / "out")
     engine = yaml.safe_load((tmp_path / "out" / "engine_worker.yaml").read_text())
-    assert engine["max-num-seqs"] == 64
+    assert engine["max-num-seqs"] == 12
     assert engine["enable-expert-parallel"] is True
     assert engine["compilation-config"]["cudagraph_capture_sizes"][-1] == 512
 
