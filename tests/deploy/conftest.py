@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -18,13 +19,19 @@ def _needs(path: Path) -> Path:
     return path
 
 
+@cache
+def crd_schema(release, kind="dynamographdeployments"):
+    """Return the schemas of a definition of a release, by API version."""
+    name = f"{release}-nvidia.com_{kind}.yaml.gz"
+    text = gzip.decompress(_needs(REFERENCE / "crds" / name).read_bytes())
+    versions = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))["spec"]["versions"]
+    return {v["name"]: v["schema"]["openAPIV3Schema"] for v in versions}
+
+
 @pytest.fixture(scope="session", params=["1.2.0", "1.5"])
 def graph_schema(request):
     """Return the v1beta1 schema of DynamoGraphDeployment of two releases."""
-    name = f"{request.param}-nvidia.com_dynamographdeployments.yaml.gz"
-    text = gzip.decompress(_needs(REFERENCE / "crds" / name).read_bytes())
-    versions = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))["spec"]["versions"]
-    return next(v["schema"]["openAPIV3Schema"] for v in versions if v["name"] == "v1beta1")
+    return crd_schema(request.param)["v1beta1"]
 
 
 @pytest.fixture(scope="session")
