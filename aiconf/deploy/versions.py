@@ -39,6 +39,7 @@ class _Matrix(BaseModel):
     model_config = ConfigDict(extra="forbid")
     registry: str
     images: dict[str, str]
+    components: dict[str, str]
     releases: list[_Release]
     renamed: dict[str, dict[str, _Renamed]]
     needs: dict[str, dict[str, _Need]]
@@ -93,6 +94,12 @@ def runtime(backend: str, dynamo: str | None = None) -> Runtime:
     release = known[wanted]
     image = f"{matrix.registry}/{matrix.images[backend]}:{release.dynamo}"
     return Runtime(backend, release.dynamo, release.api, image, release.engines[backend])
+
+
+def component_image(component: str, dynamo: str) -> str:
+    """Return the container of a component that belongs to no backend (frontend) in a release."""
+    matrix = _releases()
+    return f"{matrix.registry}/{matrix.components[component]}:{dynamo}"
 
 
 def spelling(at: Runtime, word: str) -> tuple[str, bool | None]:
