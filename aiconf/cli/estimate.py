@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aiconf.cli.deployment import (
+    DiskCache,
+    DynamoVersion,
+    HostCache,
+    Image,
+    MemoryMargin,
+    ModelCache,
+    Name,
+    Orchestrator,
+    Rdma,
+    Router,
+    TokenSecret,
+    deploy_options,
+)
 from aiconf.cli.options import (
     BackendVersion,
     Calibration,
@@ -24,6 +38,9 @@ from aiconf.cli.options import (
     whole,
 )
 from aiconf.errors import UserError
+
+if TYPE_CHECKING:
+    from aiconf.deploy.options import Options
 
 
 def estimate(
@@ -76,6 +93,7 @@ def estimate(
     decode_system: DecodeSystem = None,
     precision: Precision = None,
     kv_dtype: KvDtype = None,
+    memory_margin: MemoryMargin = 0.0,
     perf_db: PerfDb = None,
     calibration: Calibration = None,
     source: Annotated[
@@ -91,6 +109,16 @@ def estimate(
         Path | None,
         typer.Option("--save-dir", metavar="DIR", help="Write the deployment and the JSON."),
     ] = None,
+    dynamo_version: DynamoVersion = None,
+    name: Name = None,
+    image: Image = None,
+    token_secret: TokenSecret = "hf-token-secret",
+    model_cache: ModelCache = None,
+    rdma: Rdma = None,
+    router: Router = "round-robin",
+    orchestrator: Orchestrator = "grove",
+    host_cache_gb: HostCache = None,
+    disk_cache_gb: DiskCache = None,
     force: Force = False,
     output: Output = "table",
 ) -> None:  # fmt: skip
@@ -106,8 +134,13 @@ def estimate(
         "prefill_batch": prefill_batch, "token_budget": token_budget, "backend": backend,
         "backend_version": version_or_none(backend_version), "decode_system": decode_system,
         "precision": precision, "kv_dtype": kv_dtype, "perf_db": perf_db,
-        "calibration": calibration,
+        "calibration": calibration, "memory_margin": memory_margin,
     }  # fmt: skip
+    choices = deploy_options(
+        save_dir, name=name, dynamo=version_or_none(dynamo_version), image=image,
+        token_secret=token_secret, model_cache=model_cache, rdma_resource=rdma, router=router,
+        orchestrator=orchestrator, host_cache_gb=host_cache_gb, disk_cache_gb=disk_cache_gb,
+    )  # fmt: skip
     if source is not None:
         if save_dir is not None:
             raise UserError("--save-dir is for one configuration: with --from give --out")
@@ -117,10 +150,16 @@ def estimate(
         return
     if out is not None:
         raise UserError("--out is for --from: give --save-dir or redirect the output")
-    _one(options, save_dir, force, output)
+    _one(options, save_dir, force, output, choices)
 
 
-def _one(options: dict[str, Any], save_dir: Path | None, force: bool, output: str) -> None:
+def _one(
+    options: dict[str, Any],
+    save_dir: Path | None,
+    force: bool,
+    output: str,
+    choices: Options | None,
+) -> None:
     """Predict one configuration and print it."""
     missing = [f"--{name}" for name in ("model", "system", "layout") if options[name] is None]
     if missing:
@@ -129,7 +168,7 @@ def _one(options: dict[str, Any], save_dir: Path | None, force: bool, output: st
 
     found = run(**options)
     if save_dir is not None:
-        found.save(save_dir, force=force)
+        found.save(save_dir, force=force, options=choices)
         typer.echo(f"written to {save_dir}", err=True)
     if output == "table":
         typer.echo(found.to_text(terminal()), nl=False)

@@ -15,7 +15,7 @@ from aiconf.serving.plan import Plan
 
 AIPERF = "0.13.0"  # of PyPI, the release whose options were read
 _PYTHON = "python:3.12-slim"  # any image with pip and Python 3.10 to 3.13 will do
-_RESULTS = "/tmp/aiperf"
+_RESULTS = "/results"
 _RECORD = "profile_export_aiperf.json"
 _ROUNDS = 10  # requests per user: the first and last are a small part of the mean
 _SPARE = 1.2  # configuration, tokenizer, and the blocks of a file system

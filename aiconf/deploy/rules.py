@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-Severity = Literal["error", "warning"]
+from aiconf.engine.capacity import TIGHT
 
-TIGHT = 0.03  # share of a GPU's memory: what the model of memory may miss (docs/decisions)
+Severity = Literal["error", "warning"]
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,10 @@ from aiconf.system.spec import System
 
 Array = NDArray[np.float64]
 
+# Share of a GPU's memory that the search leaves empty, since the model of memory may miss that
+# much (docs/decisions/memory-margin.md).
+TIGHT = 0.03
+
 
 @dataclass(frozen=True)
 class Capacity:
@@ -128,6 +132,7 @@ def capacity(
         fraction = traits.memory_fraction(
             gpu.memory_bytes, gpu.sm, parallel, token_budget=token_budget * parallel.dp, mla=mla
         )
+        fraction = round(fraction - traits.memory.margin, 4)
     weights, per_token, state, width = _held(spec, parallel, kv_dtype, drafting)
     activations = traits.activation_bytes(
         tokens=token_budget,
