@@ -20,10 +20,11 @@ _RECORD = "profile_export_aiperf.json"
 _ROUNDS = 10  # requests per user: the first and last are a small part of the mean
 _SPARE = 1.2  # configuration, tokenizer, and the blocks of a file system
 # The measured record is the last line of the log, where it outlives the pod's disk.
-_MEASURE = (
-    f'pip install --quiet "aiperf=={AIPERF}" >&2 && aiperf "$@" >&2 && '
-    f"python3 -c 'import json; print(json.dumps(json.load(open(\"{_RESULTS}/{_RECORD}\"))))'"
-)
+_MEASURE = f"""set -e
+pip install --quiet "aiperf=={AIPERF}" >&2
+aiperf "$@" >&2
+python3 -c 'import json, sys; print(json.dumps(json.load(open(sys.argv[1]))))' {_RESULTS}/{_RECORD}
+"""
 _DOWNLOAD = (
     "import sys; from huggingface_hub import snapshot_download; snapshot_download(sys.argv[1])"
 )

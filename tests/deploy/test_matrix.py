@@ -7,9 +7,9 @@ from functools import cache
 from itertools import product
 
 import pytest
-from conftest import REFERENCE, crd_schema
 from crd_check import problems
 from deploy_plans import GB200, H200, plan, worker
+from deploy_reference import REFERENCE, crd_schema
 
 from aiconf.deploy.dgd import build
 from aiconf.deploy.options import Options
