@@ -74,6 +74,8 @@ def _parallel(plan: Plan, worker: Worker) -> list[Setting]:
         settings += [Setting("dp-size", layout.dp), Setting("enable-dp-attention", True)]
     if plan.model.is_moe:
         settings.append(Setting("ep-size", layout.ep, "ranks that the experts are divided over"))
+    if worker.moe_backend:
+        settings.append(Setting("moe-runner-backend", worker.moe_backend, "kernels predicted"))
     words = exchange_words(plan, worker)
     for flag, value, why in zip(
         words[::2], words[1::2], ("how tokens reach experts in the prediction", ""), strict=False

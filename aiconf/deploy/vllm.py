@@ -19,7 +19,7 @@ from aiconf.deploy.launch import (
     spelled,
     spread,
 )
-from aiconf.deploy.versions import spelling
+from aiconf.deploy.versions import require, spelling
 from aiconf.errors import UserError
 from aiconf.serving.plan import Plan, Worker
 
@@ -44,7 +44,7 @@ def launch(plan: Plan, worker: Worker, site: Site) -> Launch:
         (
             Setting("model", literal(plan.model.checkpoint)),
             Setting("served-model-name", literal(served_model(plan))),
-            *_parallel(plan, worker),
+            *_parallel(plan, worker, site),
             *_scheduling(worker),
             *_cache(worker, site),
             *_speculation(plan),
@@ -88,7 +88,7 @@ def _check(worker: Worker, nodes: Nodes) -> None:
         )
 
 
-def _parallel(plan: Plan, worker: Worker) -> list[Setting]:
+def _parallel(plan: Plan, worker: Worker, site: Site) -> list[Setting]:
     layout = worker.parallel
     settings = [
         Setting("tensor-parallel-size", layout.tp, f"layout {layout}, chosen by the search"),
@@ -98,6 +98,9 @@ def _parallel(plan: Plan, worker: Worker) -> list[Setting]:
     if plan.model.is_moe:
         experts = "enable-expert-parallel" if layout.ep > 1 else "no-enable-expert-parallel"
         settings.append(Setting(experts, True, f"experts over {layout.ep} ranks (tp x dp or 1)"))
+    if worker.moe_backend:
+        require(site.runtime, "moe-backend")
+        settings.append(Setting("moe-backend", worker.moe_backend, "kernels predicted"))
     exchange = exchange_words(plan, worker)
     if not exchange and worker.exchange == "allgather_reducescatter":
         exchange = ["--all2all-backend", worker.exchange]
