@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from aiconf.model.spec import (
     Attention,
@@ -85,4 +86,10 @@ def many_plans() -> list[Plan]:
     return plans
 
 
-__all__ = ["DENSE", "GB200", "H200", "LAYOUTS", "MOE", "many_plans", "plan", "worker"]
+REFERENCE_PLANNER = (
+    Path(__file__).resolve().parents[3] / "shared" / "dynamo" / "results" / "planner_profile"
+)
+
+__all__ = [
+    "DENSE", "GB200", "H200", "LAYOUTS", "MOE", "REFERENCE_PLANNER", "many_plans", "plan", "worker",
+]  # fmt: skip
