@@ -57,6 +57,11 @@ DiskCache = Annotated[
     typer.Option("--disk-cache-gb", parser=amount, metavar="GB",
                  help="KV cache on local disks behind that, per pod (KVBM)."),
 ]  # fmt: skip
+Planner = Annotated[
+    bool,
+    typer.Option("--planner", help="Dynamo's SLA planner scales the workers, from a predicted "
+                 "profile."),
+]  # fmt: skip
 MemoryMargin = Annotated[
     float,
     typer.Option("--memory-margin", parser=amount, metavar="X",
@@ -96,4 +101,5 @@ _FLAGS = {
     "orchestrator": "--orchestrator",
     "host_cache_gb": "--host-cache-gb",
     "disk_cache_gb": "--disk-cache-gb",
+    "planner": "--planner",
 }

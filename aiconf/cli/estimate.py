@@ -16,6 +16,7 @@ from aiconf.cli.deployment import (
     ModelCache,
     Name,
     Orchestrator,
+    Planner,
     Rdma,
     Router,
     TokenSecret,
@@ -119,6 +120,7 @@ def estimate(
     orchestrator: Orchestrator = "grove",
     host_cache_gb: HostCache = None,
     disk_cache_gb: DiskCache = None,
+    planner: Planner = False,
     force: Force = False,
     output: Output = "table",
 ) -> None:  # fmt: skip
@@ -140,6 +142,7 @@ def estimate(
         save_dir, name=name, dynamo=version_or_none(dynamo_version), image=image,
         token_secret=token_secret, model_cache=model_cache, rdma_resource=rdma, router=router,
         orchestrator=orchestrator, host_cache_gb=host_cache_gb, disk_cache_gb=disk_cache_gb,
+        planner=planner,
     )  # fmt: skip
     if source is not None:
         if save_dir is not None:

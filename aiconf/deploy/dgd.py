@@ -6,11 +6,13 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from aiconf.deploy import planner_component as planning
 from aiconf.deploy import schema, sglang, trtllm, vllm
 from aiconf.deploy.api import Description, Graph, render_graph
 from aiconf.deploy.launch import Launch, Site, served_model, spread
 from aiconf.deploy.notes import notes
 from aiconf.deploy.options import Options
+from aiconf.deploy.planner import Planner
 from aiconf.deploy.pods import Part, across_nvlink, component, frontend
 from aiconf.deploy.render import Path, render
 from aiconf.deploy.rules import findings
@@ -43,11 +45,13 @@ class Deployment:
     domain: schema.ComputeDomain | None
     comments: dict[Path, str] = field(default_factory=dict)  # of the graph
     notes: tuple[str, ...] = ()
+    planner: Planner | None = None
 
     @property
     def documents(self) -> list[dict[str, Any]]:
         """Plain documents in the order to apply them."""
-        models = (self.domain, self.config_map, self.graph)
+        planner = planning.config_map(self.planner, self.name) if self.planner else None
+        models = (self.domain, self.config_map, planner, self.graph)
         return [model.document() for model in models if model is not None]
 
 
@@ -57,8 +61,10 @@ def deployment_name(text: str) -> str:
     return slug or "aiconf"
 
 
-def build(plan: Plan, options: Options | None = None) -> Deployment:
-    """Return the deployment of ``plan``.
+def build(
+    plan: Plan, options: Options | None = None, planner: Planner | None = None
+) -> Deployment:
+    """Return the deployment of ``plan``, with ``planner`` beside it.
 
     Raises
     ------
@@ -75,11 +81,12 @@ def build(plan: Plan, options: Options | None = None) -> Deployment:
         raise UserError(str(found[0]))
     apart = len({part.worker.system.name for part in parts}) > 1
     workers = (component(part, engine.image, options, name, apart) for part in parts)
+    beside = (planning.component(engine, name),) if planner else ()
     lws = options.orchestrator == "lws" and any(part.nodes.count > 1 for part in parts)
     about = Description(
         name=name,
         backend=plan.backend,
-        components=(frontend(engine.image, options), *workers),
+        components=(frontend(engine.image, options), *workers, *beside),
         annotations={"nvidia.com/enable-grove": "false"} if lws else {},
     )
     graph, comments = render_graph(about, engine.api)
@@ -93,7 +100,8 @@ def build(plan: Plan, options: Options | None = None) -> Deployment:
         config_map=_config_map(name, parts),
         domain=_domain(name, parts),
         comments=comments,
-        notes=notes(plan, engine, options, name, parts, found),
+        notes=notes(plan, engine, options, name, parts, found) + (planner.notes if planner else ()),
+        planner=planner,
     )
 
 

@@ -23,7 +23,8 @@ class Options:
     name of its network cards (``rdma/ib``), one per GPU; without it pods reach each other over
     plain TCP. router: how the frontend chooses workers. orchestrator: what starts the pods of a
     worker over several nodes. host_cache_gb, disk_cache_gb: further tiers of KV cache per pod,
-    in GB (KVBM; SGLang: HiCache), which the prediction does not count on.
+    in GB (KVBM; SGLang: HiCache), which the prediction does not count on. planner: Dynamo's SLA
+    planner scales the workers.
     """
 
     name: str | None = None
@@ -36,6 +37,7 @@ class Options:
     orchestrator: Orchestrator = "grove"
     host_cache_gb: float | None = None
     disk_cache_gb: float | None = None
+    planner: bool = False
 
     def __post_init__(self) -> None:
         for what, value, known in (

@@ -33,11 +33,6 @@ class Planner:
     files: Mapping[str, bytes]
     notes: tuple[str, ...]
 
-    @property
-    def args(self) -> tuple[str, ...]:
-        """Return the words after ``python3 -m dynamo.planner``."""
-        return ("--config", f"{FOLDER}/{CONFIG}")
-
 
 def planner(
     plan: Plan, places: Mapping[Role, Platform], sla: Sla, max_gpus: int, dynamo: str = NEWEST

@@ -12,16 +12,19 @@ from aiconf.errors import UserError
 if TYPE_CHECKING:
     from aiconf.deploy.dgd import Deployment
     from aiconf.deploy.options import Options
+    from aiconf.deploy.planner import Planner
     from aiconf.serving.plan import Plan
 
 # What a folder of ours may hold; with --force, such files of an earlier deployment go away.
 _OURS = ("deploy.yaml", "engine_*.yaml", "launch_node_*.sh", "benchmark.yaml", "request.yaml",
-         "model-cache.yaml", "llm-d-values.yaml", "README.md")  # fmt: skip
+         "model-cache.yaml", "llm-d-values.yaml", "planner_profile/*/raw_data.npz",
+         "README.md")  # fmt: skip
 
 
 def write_deployment(
-    plan: Plan, folder: Path, *, force: bool = False, options: Options | None = None
-) -> list[Path]:
+    plan: Plan, folder: Path, *, force: bool = False, options: Options | None = None,
+    planner: Planner | None = None,
+) -> list[Path]:  # fmt: skip
     """Write the deployment of ``plan`` into ``folder``, all or nothing.
 
     Parameters
@@ -35,7 +38,7 @@ def write_deployment(
         ``deploy.yaml``; ``engine_<component>.yaml`` per kind of worker; ``benchmark.yaml``, a Job
         that measures the predicted point; ``request.yaml`` for Dynamo's own profiler;
         ``launch_node_<n>.sh`` for Docker; ``llm-d-values.yaml``; ``model-cache.yaml`` where a
-        cache was asked for; ``README.md``.
+        cache was asked for; ``planner_profile/`` with a planner; ``README.md``.
 
     Raises
     ------
@@ -44,7 +47,8 @@ def write_deployment(
     """
     from aiconf.deploy.dgd import build
 
-    files = contents(build(plan, options))
+    files: dict[str, str | bytes] = dict(contents(build(plan, options, planner)))
+    files |= planner.files if planner else {}
     try:
         _check_target(folder, force)
         target = folder.resolve()
@@ -66,9 +70,11 @@ def _check_target(folder: Path, force: bool) -> None:
         raise UserError(f"{folder} is not empty: name another folder, or use --force to replace")
 
 
-def _place(files: dict[str, str], staged: Path, folder: Path) -> None:
-    for name, text in files.items():
-        (staged / name).write_text(text, encoding="utf-8", newline="\n")
+def _place(files: dict[str, str | bytes], staged: Path, folder: Path) -> None:
+    for name, content in files.items():
+        (staged / name).parent.mkdir(parents=True, exist_ok=True)
+        data = content if isinstance(content, bytes) else content.encode("utf-8")
+        (staged / name).write_bytes(data)
         if name.endswith(".sh"):
             mode = (staged / name).stat().st_mode
             (staged / name).chmod(mode | (mode & 0o444) >> 2)  # may run it who may read it
@@ -76,10 +82,11 @@ def _place(files: dict[str, str], staged: Path, folder: Path) -> None:
         staged.rename(folder)
         return
     for name in files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (staged / name).replace(folder / name)
     for pattern in _OURS:
         for old in folder.glob(pattern):
-            if old.name not in files:
+            if old.relative_to(folder).as_posix() not in files:
                 old.unlink()
 
 

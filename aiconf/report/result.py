@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aiconf.report.planned import planner_of
 from aiconf.report.style import Style
 from aiconf.search.request import Request
 from aiconf.search.rows import columns, record
@@ -116,7 +117,11 @@ class SearchResult:
 
         for mode, ranked in self.outcome.top.items():
             if ranked:
-                write_deployment(plan(self.request, ranked[0]), folder / mode, options=options)
+                chosen = plan(self.request, ranked[0])
+                write_deployment(
+                    chosen, folder / mode, options=options,
+                    planner=planner_of(self.request, ranked[0], chosen, options),
+                )  # fmt: skip
         write_candidates(self.outcome, folder / "candidates.csv")
         write_figures(self.pareto(), folder)
         (folder / "result.json").write_text(self.to_json() + "\n", encoding="utf-8", newline="\n")
@@ -199,7 +204,10 @@ class EstimateResult:
         from aiconf.search.plan import plan
 
         planned = plan(self.request, self.found)
-        write_deployment(planned, folder / self.found.side.mode, options=options)
+        write_deployment(
+            planned, folder / self.found.side.mode, options=options,
+            planner=planner_of(self.request, self.found, planned, options),
+        )  # fmt: skip
         (folder / "result.json").write_text(self.to_json() + "\n", encoding="utf-8", newline="\n")
 
     def __repr__(self) -> str:
