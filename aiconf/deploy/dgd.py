@@ -158,6 +158,10 @@ def _check(plan: Plan) -> None:
         raise UserError(
             f"cannot deploy workers {', '.join(roles)}: one agg, or one prefill and one decode"
         )
+    if plan.drafts and not plan.draft_model and not plan.model.mtp_layers:
+        raise UserError(
+            f"{plan.model.name} has no layers that draft tokens: name a draft model (EAGLE-3)"
+        )
     several = any(spread(worker).count > 1 for worker in plan.workers)
     drafting = [plan.draft_model] if plan.draft_model else []
     for name in (plan.model.checkpoint, served_model(plan), *drafting):

@@ -45,7 +45,7 @@ def stated(plan: Plan, worker: Worker, name: str, launch: Launch) -> Stated:
         transfer_tokens=transfer.get("max_tokens_in_buffer"),
         sequence_bytes=float(room.sequence_bytes(work.isl + work.osl)),
         kv_bytes=room.kv,
-        # Rounding to whole ranks may have added one that never runs.
-        kv_needed=room.held(max(most - (worker.parallel.dp > 1), 1), *running),
+        # Rounding to whole sequences and ranks may have added one that never runs.
+        kv_needed=room.held(max(most - 1, 1), *running),
         memory_bytes=room.total,
     )

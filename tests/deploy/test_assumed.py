@@ -12,7 +12,7 @@ from types import UnionType
 from typing import Union, get_args, get_origin, get_type_hints
 
 import pytest
-from deploy_plans import GB200, MOE, plan, worker
+from deploy_plans import DENSE, GB200, MOE, plan, worker
 
 from aiconf.deploy.dgd import build
 from aiconf.deploy.options import Options
@@ -44,6 +44,7 @@ WORKER = {
 }
 # Fields of a plan that are settings; the others say what is asked, not how it is run.
 PLAN = {"drafts": 3, "draft_model": "org/eagle3", "model": MOE}
+DRAFTING = replace(DENSE, mtp_layers=1)
 ASKED = {"backend", "backend_version", "workload", "workers", "concurrency"}
 
 
@@ -227,7 +228,7 @@ def test_a_change_of_the_worker_is_told(backend, field):
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("field", PLAN)
 def test_a_change_of_the_plan_is_told(backend, field):
-    before = plan(backend, worker("agg", "tp4"))
+    before = plan(backend, worker("agg", "tp4"), model=DRAFTING)
     if field == "draft_model":
         before = replace(before, drafts=3)
     assert told(before) != told(replace(before, **{field: PLAN[field]}))

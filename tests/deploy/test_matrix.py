@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from functools import cache
 from itertools import product
 
 import pytest
 from crd_check import problems
-from deploy_plans import GB200, H200, plan, worker
+from deploy_plans import DENSE, GB200, H200, plan, worker
 from deploy_reference import REFERENCE, crd_schema
 
 from aiconf.deploy.dgd import build
 from aiconf.deploy.options import Options
 from aiconf.deploy.write import manifest
+from aiconf.errors import UserError
 from aiconf.model.library import checkpoints
 
 BACKENDS = ("vllm", "sglang", "trtllm")
@@ -180,3 +182,69 @@ def test_each_side_on_its_own_gpus():
             document = graph_of(deployment)
             assert problems(document, schemas[document["apiVersion"][11:]]) == []
     assert "affinity" not in manifest(build(plan("vllm", worker("prefill"), worker("decode"))))
+
+
+def drafting(backend, drafts, model=""):
+    one = plan(backend, worker("agg", "tp2"), model=replace(DENSE, mtp_layers=1))
+    return replace(one, drafts=drafts, draft_model=model)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_speculative_decoding(backend):
+    def settings(one):
+        (part,) = build(one).parts
+        return {s.flag: s.value for s in part.launch.settings}, part.launch.config
+
+    own, own_file = settings(drafting(backend, 2))
+    other, other_file = settings(drafting(backend, 3, "org/eagle3"))
+    none, none_file = settings(drafting(backend, 0))
+    if backend == "vllm":
+        assert own["speculative-config"] == {"method": "mtp", "num_speculative_tokens": 2}
+        assert other["speculative-config"]["model"] == "org/eagle3"
+    elif backend == "sglang":
+        assert (own["speculative-algorithm"], own["speculative-num-draft-tokens"]) == ("NEXTN", 3)
+        assert other["speculative-draft-model-path"] == "org/eagle3"
+        assert other["speculative-num-steps"] == 3
+    else:
+        wanted = {"decoding_type": "MTP", "num_nextn_predict_layers": 2}
+        assert own_file["speculative_config"] == wanted
+        assert other_file["speculative_config"]["max_draft_len"] == 3
+    assert not any("speculative" in word for word in {*none, *none_file})
+
+
+def test_what_a_release_cannot_do_is_said_in_one_line():
+    for one, options, words in (
+        (drafting("trtllm", 3, "org/eagle3"), Options(dynamo="1.3.1"), "use Dynamo 1.6.1"),
+        (replace(drafting("vllm", 3), model=DENSE), Options(), "name a draft model"),
+        (
+            plan("vllm", worker("agg", "tp2dp4ep8", moe_backend="triton")),
+            Options(dynamo="1.0"),
+            "use Dynamo 1.6.1, 1.5.1, 1.4.0, 1.3.1, 1.2.1, 1.1.1",
+        ),
+        (plan("sglang"), Options(host_cache_gb=9, disk_cache_gb=9), "vllm and trtllm can"),
+        (plan(), Options(dynamo="0.9"), "known: 1.6.1"),
+    ):
+        with pytest.raises(UserError) as caught:
+            build(one, options)
+        assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("apart", [False, True])
+def test_further_tiers_of_cache(backend, apart):
+    options = Options(host_cache_gb=120, disk_cache_gb=None if backend == "sglang" else 500)
+    found = _containers(graph_of(build(planned(backend, apart, False, "QWEN3_32B"), options)))
+    first = found["prefill" if apart else "worker"]
+    words = " ".join(first[0]["args"])
+    if backend == "sglang":
+        assert "--enable-hierarchical-cache --hicache-size 60" in words  # two GPUs per pod
+    else:
+        sizes = {"DYN_KVBM_CPU_CACHE_GB": "120", "DYN_KVBM_DISK_CACHE_GB": "500"}
+        assert first[1] == sizes
+        assert ("DynamoConnector" if backend == "vllm" else "--connector kvbm") in words
+        assert ("PdConnector" in words) == (backend == "vllm" and apart)
+    assert "no-enable-prefix-caching" not in words and "disable-radix-cache" not in words
+    if apart:
+        decode = found["decode"]
+        assert not decode[1]
+        assert not re.search("DynamoConnector|kvbm|hicache", str(decode[0]))
