@@ -1,187 +1,192 @@
-"""Rules between the fields of Dynamo's types: what its CustomResourceDefinitions say in CEL.
+"""Crash patterns that are known: what the workers of one deployment must not say.
 
-Each rule is given a value of the right type, with defaults filled in, and returns what is wrong,
-or nothing.
+Each rule looks at what is stated and is silent about what is not, so that it serves for a plan
+that is written out and for a manifest that was found.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from decimal import Decimal, InvalidOperation
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
 
-Rule = Callable[[Any], str | None]
-_Object = Mapping[str, Any]
+from aiconf.engine.capacity import TIGHT
 
-_EXECUTOR = "nvidia.com/vllm-distributed-executor-backend"
-_SUFFIXES = {
-    "n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3"), "": Decimal(1),
-    "k": Decimal(1000), **{s: Decimal(1000) ** (i + 2) for i, s in enumerate("MGTPE")},
-    **{f"{s}i": Decimal(1024) ** (i + 1) for i, s in enumerate("KMGTPE")},
-}  # fmt: skip
+Severity = Literal["error", "warning"]
 
 
-def amount(quantity: object) -> Decimal:
-    """Return a Kubernetes quantity such as ``80Gi`` or ``500m`` as a number.
+@dataclass(frozen=True)
+class Stated:
+    """What is known of one kind of worker; None: not stated. Counts are of one attention rank.
 
-    Raises
-    ------
-    ValueError
-        It is none.
+    heads: attention heads. graph_top: largest batch with a CUDA graph. transfer_tokens: what
+    TensorRT-LLM's transfer buffer holds. transfer_bytes: what a host buffer of NIXL holds.
+    sequence_bytes: KV of one sequence of ``max_model_len``. kv_bytes: what becomes KV blocks on
+    one GPU; kv_needed: of the sequences that are to run; memory_bytes: of the GPU.
+    longest: prompt and output tokens of a request.
     """
-    text = str(quantity)
-    for length in (2, 1, 0):
-        number, suffix = text[: len(text) - length], text[len(text) - length :]
-        if suffix in _SUFFIXES:
-            try:
-                return Decimal(number) * _SUFFIXES[suffix]
-            except InvalidOperation:
-                continue
-    raise ValueError(f"{text!r} is no quantity")
+
+    name: str
+    role: str
+    backend: str
+    tp: int = 1
+    heads: int | None = None
+    max_sequences: int | None = None
+    graph_top: int | None = None
+    token_budget: int | None = None
+    max_model_len: int | None = None
+    longest: int | None = None
+    kv_dtype: str | None = None
+    kv_block_size: int | None = None
+    transfer_tokens: int | None = None
+    transfer_bytes: float | None = None
+    sequence_bytes: float | None = None
+    kv_bytes: float | None = None
+    kv_needed: float | None = None
+    memory_bytes: float | None = None
 
 
-def _text(value: _Object, key: str) -> bool:
-    return bool(value.get(key))
+@dataclass(frozen=True)
+class Finding:
+    """One broken rule: an ``error`` crashes or stalls a worker, a ``warning`` may."""
+
+    rule: str
+    worker: str
+    severity: Severity
+    problem: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.worker}: {self.problem}; {self.fix}"
 
 
-def label_prefix(value: str) -> str | None:
-    """A label key's prefix is a DNS name."""
-    long = "/" in value and len(value.split("/", maxsplit=1)[0]) > 253
-    return "the part before '/' is longer than 253 characters" if long else None
+def findings(workers: Sequence[Stated]) -> list[Finding]:
+    """Return every rule that ``workers`` of one deployment break, errors first."""
+    found = [one for worker in workers for rule in _ALONE for one in rule(worker)]
+    by_role = sorted((w for w in workers if w.role in ("prefill", "decode")), key=lambda w: w.role)
+    found += [one for pair in pairwise(by_role) for one in _together(*pair)]
+    return sorted(found, key=lambda one: one.severity)
 
 
-def label_key_stated(value: _Object) -> str | None:
-    """The only topology source that the first releases knew."""
-    return None if "labelKey" in value else "labelKey is missing"
+def _memory(worker: Stated) -> Iterator[Finding]:
+    """KV cache that does not hold what is to run, or hardly."""
+    kv, needed, total = worker.kv_bytes, worker.kv_needed, worker.memory_bytes
+    if kv is None or total is None:
+        return
+    if kv <= 0 or (worker.sequence_bytes is not None and worker.sequence_bytes > kv):
+        yield Finding(
+            "kv-memory", worker.name, "error",
+            f"{_gib(max(kv, 0.0))} of KV cache per GPU cannot hold one sequence of "
+            f"{worker.max_model_len} tokens",
+            "use more GPUs per worker, an fp8 KV cache or a shorter context",
+        )  # fmt: skip
+    elif needed is not None and needed > kv:
+        # A decode worker has already promised room when a prompt's blocks arrive.
+        severity: Severity = "error" if worker.role == "decode" else "warning"
+        yield Finding(
+            "kv-memory", worker.name, severity,
+            f"{worker.max_sequences} sequences need {_gib(needed)} of KV cache per GPU, "
+            f"{_gib(kv)} are there",
+            f"run {int(worker.max_sequences * kv / needed)} sequences or fewer"
+            if worker.max_sequences else "run fewer sequences",
+        )  # fmt: skip
+    elif kv - (needed or 0.0) < TIGHT * total:
+        yield Finding(
+            "tight-memory", worker.name, "warning",
+            f"the model of memory leaves {_gib(kv - (needed or 0.0))} per GPU, less than "
+            f"{TIGHT:.0%} of its memory",
+            "watch the first start, or run fewer sequences",
+        )  # fmt: skip
 
 
-def one_topology_source(value: _Object) -> str | None:
-    """Where the domain is read from."""
-    both = ("labelKey" in value) == ("clusterTopologyName" in value)
-    return "exactly one of labelKey and clusterTopologyName is needed" if both else None
+def _transfer_buffer(worker: Stated) -> Iterator[Finding]:
+    """A buffer between prefill and decode that does not hold the longest sequence."""
+    tokens, longest = worker.transfer_tokens, worker.longest or worker.max_model_len
+    if tokens is not None and longest is not None and tokens < longest:
+        yield Finding(
+            "transfer-buffer", worker.name, "error",
+            f"the transfer buffer holds {tokens} tokens, a sequence has up to {longest}",
+            f"set cache_transceiver_config.max_tokens_in_buffer to {longest} or more",
+        )  # fmt: skip
+    held, needed = worker.transfer_bytes, worker.sequence_bytes
+    if held is not None and needed is not None and held < needed:
+        yield Finding(
+            "transfer-buffer", worker.name, "error",
+            f"NIXL's host buffer holds {_gib(held)}, a sequence has up to {_gib(needed)}",
+            f"set kv_buffer_size to {int(needed)} or more",
+        )  # fmt: skip
 
 
-def weight_iff_preferred(value: _Object) -> str | None:
-    """A required domain has no weight."""
-    preferred = value.get("enforcement") == "preferred"
-    if preferred == ("preferredWeight" in value):
-        return None
-    return "preferredWeight belongs to enforcement: preferred, which needs it"
+def _graphs(worker: Stated) -> Iterator[Finding]:
+    """Graphs of batches that never run take memory and start-up time."""
+    top, most = worker.graph_top, worker.max_sequences
+    # vLLM's sizes count tokens, and small prompts run in the larger ones.
+    if worker.backend != "vllm" and top is not None and most is not None and top > most:
+        yield Finding(
+            "graph-size", worker.name, "error",
+            f"CUDA graphs up to batch {top}, beyond the {most} sequences that can run",
+            f"capture no batch above {most}",
+        )  # fmt: skip
 
 
-def one_epp_source(value: _Object) -> str | None:
-    """The endpoint picker's settings come from one place."""
-    both = ("configMapRef" in value) == ("config" in value)
-    return "exactly one of configMapRef and config is needed" if both else None
+def _heads(worker: Stated) -> Iterator[Finding]:
+    if worker.heads is not None and worker.heads % worker.tp:
+        yield Finding(
+            "heads", worker.name, "error",
+            f"tensor parallelism {worker.tp} does not divide {worker.heads} attention heads",
+            "use a size that divides them",
+        )  # fmt: skip
 
 
-def _identified(value: _Object) -> bool:
-    return _text(value, "checkpointRef") or "identity" in value
+def _budget(worker: Stated) -> Iterator[Finding]:
+    """A token budget that an engine refuses to start with."""
+    budget, most = worker.token_budget, worker.max_sequences
+    if budget is None:
+        return
+    if worker.backend == "vllm" and most is not None and budget < most:
+        yield Finding(
+            "token-budget", worker.name, "error",
+            f"{budget} tokens per iteration for {most} sequences, which is refused at start",
+            f"set max-num-batched-tokens to {most} or more",
+        )  # fmt: skip
+    block = worker.kv_block_size
+    if block is not None and (budget < block or (worker.backend == "sglang" and budget % block)):
+        yield Finding(
+            "token-budget", worker.name, "error",
+            f"{budget} tokens per iteration are no whole number of KV blocks of {block}",
+            f"use a multiple of {block}",
+        )  # fmt: skip
 
 
-def checkpoint_identified(value: _Object) -> str | None:
-    """What the first v1beta1 asked of every checkpoint."""
-    return None if _identified(value) else "checkpointRef or identity is missing"
+def _length(worker: Stated) -> Iterator[Finding]:
+    most, longest = worker.max_model_len, worker.longest
+    if most is not None and longest is not None and most < longest:
+        yield Finding(
+            "context", worker.name, "error",
+            f"a context of {most} tokens refuses requests of {longest}",
+            f"allow {longest} tokens or more",
+        )  # fmt: skip
 
 
-def enabled_identified(value: _Object) -> str | None:
-    """v1alpha1 asks it only of an enabled one."""
-    fine = not value.get("enabled") or _identified(value)
-    return None if fine else "an enabled checkpoint needs checkpointRef or identity"
+def _together(decode: Stated, prefill: Stated) -> Iterable[Finding]:
+    """Cache that is handed over must look alike on both sides."""
+    for rule, what, field in (
+        ("block-size", "KV block size", "kv_block_size"),
+        ("kv-dtype", "KV cache type", "kv_dtype"),
+        ("context", "longest context", "max_model_len"),
+    ):
+        here, there = getattr(prefill, field), getattr(decode, field)
+        if here is not None and there is not None and here != there:
+            yield Finding(
+                rule, f"{prefill.name} and {decode.name}", "error",
+                f"prefill and decode workers differ in {field} ({what}): {here} and {there}",
+                "they hand over KV cache, so give both the same",
+            )  # fmt: skip
 
 
-def enabled_stated(value: _Object) -> str | None:
-    """Required since 1.4, when it came to v1beta1."""
-    return None if "enabled" in value else "enabled is missing"
+_ALONE = (_memory, _transfer_buffer, _graphs, _heads, _budget, _length)
 
 
-def job_without_reference(value: _Object) -> str | None:
-    """A job makes a checkpoint; a reference names one that exists."""
-    both = "job" in value and _text(value, "checkpointRef")
-    return "job and checkpointRef exclude each other" if both else None
-
-
-def job_in_auto(value: _Object) -> str | None:
-    """In manual mode nobody would run the job."""
-    fine = "job" not in value or value.get("mode", "Auto") == "Auto"
-    return None if fine else "job needs mode: Auto"
-
-
-def extra_clients(value: _Object) -> str | None:
-    """Extra clients of the GPU memory service share the pod; pods of their own never came."""
-    if value.get("extraClientPods"):
-        return "extraClientPods are not supported"
-    inside = str(value.get("mode", "")).lower() == "intrapod"
-    fine = inside or not value.get("extraClientContainers")
-    return None if fine else "extraClientContainers need the mode that stays inside the pod"
-
-
-def executor_annotation(value: _Object) -> str | None:
-    """How vLLM spans nodes."""
-    fine = _EXECUTOR not in value or value[_EXECUTOR].lower() in ("mp", "ray")
-    return None if fine else f"{_EXECUTOR} must be mp or ray"
-
-
-def sidecar_image(value: _Object) -> str | None:
-    """Only the main container's image may come from elsewhere."""
-    fine = value.get("name") == "main" or _text(value, "image")
-    return None if fine else f"container '{value.get('name')}' needs an image"
-
-
-def init_image(value: _Object) -> str | None:
-    """Init containers have no default."""
-    return None if _text(value, "image") else f"init container '{value.get('name')}' needs an image"
-
-
-def epp_config_of_epp(value: _Object) -> str | None:
-    """Other components have no endpoint picker."""
-    fine = "eppConfig" not in value or value.get("type") == "epp"
-    return None if fine else "eppConfig needs type: epp"
-
-
-def available_within_replicas(value: _Object) -> str | None:
-    """No more can be up than there are; replicas 0 switches off."""
-    replicas = value.get("replicas", 1)
-    fine = replicas == 0 or value.get("minAvailable", 0) <= replicas
-    return None if fine else f"minAvailable is more than the {replicas} replicas"
-
-
-def components(value: Sequence[_Object]) -> str | None:
-    """One endpoint picker; names that stay different in lower case, in which pods are named."""
-    if sum(one.get("type") == "epp" for one in value) > 1:
-        return "more than one component of type epp"
-    names = [str(one["name"]).lower() for one in value if "name" in one]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    return f"component '{twice[0]}' twice (case does not count)" if twice else None
-
-
-def no_restart_at_first(value: _Object) -> str | None:
-    """A restart is asked of what runs already."""
-    return "restart must not be set when the deployment is made" if "restart" in value else None
-
-
-def created_claim(value: _Object) -> str | None:
-    """What a new volume claim needs."""
-    missing = [k for k in ("size", "storageClass", "volumeAccessMode") if k not in value]
-    if not value.get("create") or not missing:
-        return None
-    return f"a claim that is created needs {', '.join(missing)}"
-
-
-def shared_memory(value: _Object) -> str | None:
-    """Off, or of some size."""
-    if value.get("disabled") or ("size" in value and amount(value["size"]) > 0):
-        return None
-    return "size must be more than 0 unless disabled is true"
-
-
-RULES: Mapping[str, Rule] = {
-    rule.__name__: rule
-    for rule in (
-        label_prefix, label_key_stated, one_topology_source, weight_iff_preferred, one_epp_source,
-        checkpoint_identified, enabled_identified, enabled_stated, job_without_reference,
-        job_in_auto, extra_clients, executor_annotation, sidecar_image, init_image,
-        epp_config_of_epp, available_within_replicas, components, no_restart_at_first,
-        created_claim, shared_memory,
-    )
-}  # fmt: skip
+def _gib(size: float) -> str:
+    return f"{size / 2**30:.1f} GiB"

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from aiconf.deploy.documents import Document
+from aiconf.deploy.graph_rules import RULES
 from aiconf.deploy.notation import Dated, Release, Spec, Type, Types, types
 from aiconf.deploy.problem import Problem, spelled
-from aiconf.deploy.rules import RULES
 from aiconf.errors import nearest
 
 _Path = tuple[str | int, ...]

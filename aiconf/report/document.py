@@ -59,6 +59,7 @@ from typing import Any
 import numpy as np
 
 from aiconf import __version__
+from aiconf.engine.capacity import TIGHT
 from aiconf.report.verdict import comparison, notes, unmet
 from aiconf.search.candidates import pareto
 from aiconf.search.explain import Iteration, explain, origins
@@ -109,8 +110,25 @@ def estimate_document(request: Request, found: Found) -> dict[str, Any]:
         **_explained(request, found),
         "memory": _memories(request, found),
     }
-    document["notes"] = notes(request, document)
+    document["notes"] = [*notes(request, document), *_tight(request, found)]
     return document
+
+
+def _tight(request: Request, found: Found) -> list[str]:
+    """Say when the sequences that run come near what memory holds."""
+    variant, work = found.variant, request.workload
+    rows = max(found.value("batch") / variant.parallel.dp, 1.0)
+    room = variant.platform.capacity(
+        variant.spec, variant.parallel, token_budget=int(found.value("token_budget")),
+        max_sequences=max(round(rows), 1), kv_dtype=variant.kv_dtype,
+    )  # fmt: skip
+    left = room.kv - room.held(rows, work.isl, work.osl)
+    if left >= TIGHT * room.total:
+        return []
+    return [
+        f"{max(left, 0.0) / GIB:.1f} GiB per GPU are left beside {rows:.0f} sequences per rank: "
+        f"within {TIGHT:.0%} of memory, which the search avoids; see --memory-margin"
+    ]
 
 
 def _inputs(request: Request) -> Record:

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aiconf.report.planned import planner_of
 from aiconf.report.style import Style
 from aiconf.search.request import Request
 from aiconf.search.rows import columns, record
@@ -17,6 +18,8 @@ from aiconf.search.search import Found, Outcome
 if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
+
+    from aiconf.deploy.options import Options
 
 
 @dataclass(frozen=True, repr=False)
@@ -83,7 +86,9 @@ class SearchResult:
 
         return search_text(self.document, style or Style())
 
-    def save(self, folder: str | Path, force: bool = False) -> None:
+    def save(
+        self, folder: str | Path, force: bool = False, options: Options | None = None
+    ) -> None:
         """Write deployments, all candidates, the Pareto figure and the JSON, all or nothing.
 
         ``agg/`` and ``disagg/`` hold the Dynamo manifests and engine settings of the best
@@ -94,6 +99,8 @@ class SearchResult:
         ----------
         force
             Replace the results of an earlier run; other files in the folder stay.
+        options
+            Of the deployments (see ``aiconf.deploy.options``).
 
         Raises
         ------
@@ -102,9 +109,9 @@ class SearchResult:
         """
         from aiconf.report.files import write_folder
 
-        write_folder(Path(folder), self._write, force)
+        write_folder(Path(folder), lambda staged: self._write(staged, options), force)
 
-    def _write(self, folder: Path) -> None:
+    def _write(self, folder: Path, options: Options | None) -> None:
         from aiconf.deploy import write_deployment
         from aiconf.report.figure import write_figures
         from aiconf.report.rows import write_candidates
@@ -112,7 +119,11 @@ class SearchResult:
 
         for mode, ranked in self.outcome.top.items():
             if ranked:
-                write_deployment(plan(self.request, ranked[0]), folder / mode)
+                chosen = plan(self.request, ranked[0])
+                write_deployment(
+                    chosen, folder / mode, options=options,
+                    planner=planner_of(self.request, ranked[0], chosen, options),
+                )  # fmt: skip
         write_candidates(self.outcome, folder / "candidates.csv")
         write_figures(self.pareto(), folder)
         (folder / "result.json").write_text(self.to_json() + "\n", encoding="utf-8", newline="\n")
@@ -178,7 +189,9 @@ class EstimateResult:
 
         return estimate_text(self.document, style or Style())
 
-    def save(self, folder: str | Path, force: bool = False) -> None:
+    def save(
+        self, folder: str | Path, force: bool = False, options: Options | None = None
+    ) -> None:
         """Write the deployment (``agg/`` or ``disagg/``) and ``result.json``, all or nothing.
 
         Raises
@@ -188,13 +201,17 @@ class EstimateResult:
         """
         from aiconf.report.files import write_folder
 
-        write_folder(Path(folder), self._write, force)
+        write_folder(Path(folder), lambda staged: self._write(staged, options), force)
 
-    def _write(self, folder: Path) -> None:
+    def _write(self, folder: Path, options: Options | None) -> None:
         from aiconf.deploy import write_deployment
         from aiconf.search.plan import plan
 
-        write_deployment(plan(self.request, self.found), folder / self.found.side.mode)
+        planned = plan(self.request, self.found)
+        write_deployment(
+            planned, folder / self.found.side.mode, options=options,
+            planner=planner_of(self.request, self.found, planned, options),
+        )  # fmt: skip
         (folder / "result.json").write_text(self.to_json() + "\n", encoding="utf-8", newline="\n")
 
     def __repr__(self) -> str:

@@ -100,7 +100,7 @@ def _room(setting: Setting, variant: Variant, budget: int) -> float:
     """Sequences of the whole worker that its KV cache holds."""
     work, platform = setting.workload, variant.platform
     gpu = platform.system.gpu
-    most = most_sequences(variant, budget, work) * variant.parallel.dp
+    most = most_sequences(variant, budget, work, 0.0) * variant.parallel.dp
     if most < 1:
         room = platform.capacity(
             variant.spec, variant.parallel, token_budget=budget,

@@ -252,7 +252,7 @@ def test_impossible_plans_are_refused_in_one_line(one, words):
         Options(token_secret="a; rm -rf /"),
         Options(model_cache="$(id)"),
         Options(rdma_resource="rdma"),
-        Options(dynamo="1.5.1"),
+        Options(image="repo/name:latest"),
         Options(dynamo="9.9.9"),
     ],
 )

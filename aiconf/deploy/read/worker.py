@@ -13,6 +13,7 @@ from aiconf.deploy.read import sglang, trtllm, vllm
 from aiconf.deploy.read.flags import Flags, named, parsed
 from aiconf.deploy.read.stated import Stated
 from aiconf.engine.engine import Platform
+from aiconf.engine.traits import load_traits
 from aiconf.errors import UserError
 from aiconf.model.spec import ModelSpec
 from aiconf.parallel import Parallel
@@ -23,6 +24,9 @@ _READERS: dict[str, Callable[[Flags], Stated]] = {
     "vllm": vllm.stated, "sglang": sglang.stated, "trtllm": trtllm.stated,
 }  # fmt: skip
 _ENGINE_ENV = ("VLLM_", "SGLANG_", "SGL_", "TRTLLM_", "TLLM_", "OVERRIDE_QUANT_ALGO")
+_BALANCING = (
+    "enable-eplb", "eplb-config", "ep-num-redundant-experts", "moe_config.load_balancer",
+)  # fmt: skip
 _QUIET_ENV = ("LOG", "TIMEOUT", "CACHE_ROOT", "DISABLE_LOAD_WEIGHTS", "PORT", "HOST", "CONFIGURE")
 
 
@@ -59,6 +63,8 @@ def read_worker(component: Component, backend: str) -> Stated:
     where = f"component {component.name}"
     values = settings_of(component, backend)
     found = _READERS[backend](Flags(values, where))
+    if found.ep >= load_traits(backend).layouts.balanced_ep:  # which the prediction assumes
+        found = replace(found, loose=tuple(one for one in found.loose if one not in _BALANCING))
     told = [
         f"env {name}"
         for name in component.env
