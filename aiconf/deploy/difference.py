@@ -67,7 +67,7 @@ def _whole(reading: Reading) -> Iterator[tuple[str, str]]:
     yield "Dynamo", reading.dynamo or "unknown release"
     yield "router", reading.router
     yield "GPUs", str(plan.gpus)
-    yield "drafts per iteration", str(reading.drafts)
+    yield "drafts per iteration", str(plan.drafts)
 
 
 def _sized(worker: Worker | None) -> str:

@@ -99,6 +99,18 @@ def test_what_was_written_is_predicted_alike(tmp_path):
                 assert again[field] == pytest.approx(best[field], rel=0.05), (backend, mode, field)
 
 
+@pytest.mark.parametrize("backend", ["vllm", "sglang", "trtllm"])
+def test_drafts_come_back(backend, tmp_path):
+    from aiconf.model.library import load_model
+
+    draft = replace(plan(backend, model=load_model("deepseek-r1")), drafts=2, draft_model="")
+    draft = replace(draft, workers=(worker(layout="tp8", kv_dtype=draft.model.quantization.kv),))
+    assert _read(draft, tmp_path).plan.drafts == 2
+    own = replace(plan(backend), drafts=3, draft_model="me/eagle3")
+    found = _read(own, tmp_path).plan
+    assert (found.drafts, found.draft_model) == (3, "me/eagle3")
+
+
 def test_two_systems_come_back(tmp_path):
     one = plan("vllm", worker("prefill"), worker("decode"))
     decode = replace(one.workers[1], system=replace(one.workers[1].system, name="gb200"))

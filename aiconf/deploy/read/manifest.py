@@ -38,7 +38,7 @@ class Reading:
 
     plan: what it deploys. places: platform by role, with the defaults of the engine's version.
     dynamo, engine: release and engine version of the image; None where the tag says neither.
-    router: how the frontend picks workers. drafts: per iteration. notes: sentences on what was
+    router: how the frontend picks workers. notes: sentences on what was
     taken from where, and what is set but not modelled. loose: by role the settings that are not
     modelled, with their values.
     """
@@ -49,7 +49,6 @@ class Reading:
     dynamo: str | None
     engine: str | None
     router: str
-    drafts: int
     notes: tuple[str, ...]
     loose: Mapping[Role, Mapping[str, str]]
 
@@ -131,12 +130,13 @@ def _read(
             for role, group in groups.items()
         ),
         concurrency=1,
+        drafts=max(group.stated.drafts for group in groups.values()),
+        draft_model=next(filter(None, (one.stated.draft_model for one in groups.values())), ""),
     )
     _check(plan, groups, work)
     notes += _notes(plan, groups, engine)
-    drafts = max(group.stated.drafts for group in groups.values())
     return Reading(
-        str(path), plan, found, dynamo, engine, router_of(graph), drafts, tuple(notes),
+        str(path), plan, found, dynamo, engine, router_of(graph), tuple(notes),
         {role: _valued(group, backend) for role, group in groups.items()},
     )  # fmt: skip
 

@@ -81,6 +81,7 @@ def stated(flags: Flags) -> Stated:
         exchange=exchange,
         drafts=(steps or (drafts - 1 if drafts else 1)) if drafter else 0,
         drafter=drafter,
+        draft_model=flags.text("speculative-draft-model-path", "speculative-draft-model") or "",
         quantization=flags.text("quantization"),
         loose=(*loose, *flags.unread()),
     )

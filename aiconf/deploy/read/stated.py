@@ -26,7 +26,8 @@ class Stated:
     largest_graph: bound of the engine's own list of them. prompt_graphs: False where iterations
     with prompts use none. overlap: False where host and GPU take turns. exchange: how tokens
     reach experts.
-    drafts: tokens that ``drafter`` proposes per iteration. whole_prompts: the engine computes a
+    drafts: tokens that ``drafter`` proposes per iteration, ``draft_model`` its checkpoint where it
+    is one of its own. whole_prompts: the engine computes a
     prompt in one iteration or not at all. quantization: of the weights, made at start-up where
     the checkpoint is not quantised. loose: what is set but not modelled.
     """
@@ -54,6 +55,7 @@ class Stated:
     moe_backend: str | None = None
     drafts: int = 0
     drafter: str = ""
+    draft_model: str = ""
     whole_prompts: bool = False
     quantization: str | None = None
     loose: tuple[str, ...] = ()

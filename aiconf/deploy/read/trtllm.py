@@ -47,7 +47,7 @@ def stated(flags: Flags) -> Stated:
     batch = flags.size("max-batch-size")
     cache, moe = flags.inside("kv-cache-config"), flags.inside("moe-config")
     moe_backend = moe.text("backend")
-    drafter, drafts = _drafts(flags)
+    drafter, drafts, draft_model = _drafts(flags)
     graphs, largest = _graphs(flags)
     fraction = cache.number("free-gpu-memory-fraction")
     default = flags.number("free-gpu-memory-fraction")
@@ -92,6 +92,7 @@ def stated(flags: Flags) -> Stated:
         moe_backend=moe_backend,
         drafts=drafts,
         drafter=drafter,
+        draft_model=draft_model,
         whole_prompts=not flags.switch("enable-chunked-prefill"),
         loose=(*loose, *flags.unread()),
     )
@@ -110,10 +111,12 @@ def _graphs(flags: Flags) -> tuple[tuple[int, ...] | None, int | None]:
     return config.sizes("batch-sizes"), config.size("max-batch-size")
 
 
-def _drafts(flags: Flags) -> tuple[str, int]:
+def _drafts(flags: Flags) -> tuple[str, int, str]:
+    """Method, drafts per iteration, and the checkpoint that drafts."""
     config = flags.inside("speculative-config")
     kind = config.text("decoding-type")
     count = config.size("max-draft-len") or config.size("num-nextn-predict-layers")
     if kind is None and count is None and not config.unread():
-        return "", 0
-    return kind or "draft model", count or 1
+        return "", 0, ""
+    folder = config.text("speculative-model-dir", "speculative-model")
+    return kind or "draft model", count or 1, folder or ""

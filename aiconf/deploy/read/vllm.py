@@ -52,7 +52,7 @@ def stated(flags: Flags) -> Stated:
     if exchange not in (None, *_EXCHANGES):
         loose.append(f"all2all-backend {exchange}")
     flags.switch("enable-chunked-prefill")
-    drafter, drafts = _drafts(flags)
+    drafter, drafts, draft_model = _drafts(flags)
     role = _role(flags)
     _connectors(flags, loose)
     return Stated(
@@ -74,6 +74,7 @@ def stated(flags: Flags) -> Stated:
         exchange=_EXCHANGES.get(exchange or ""),
         drafts=drafts,
         drafter=drafter,
+        draft_model=draft_model,
         quantization=flags.text("quantization"),
         **graphs,
         loose=(*loose, *flags.unread()),
@@ -124,13 +125,14 @@ def _graphs(flags: Flags, loose: list[str]) -> dict[str, Any]:
     }
 
 
-def _drafts(flags: Flags) -> tuple[str, int]:
+def _drafts(flags: Flags) -> tuple[str, int, str]:
+    """Method, drafts per iteration, and the checkpoint that drafts."""
     config = flags.inside("speculative-config", "sc")
     method = config.text("method") or flags.text("spec-method")
     count = config.size("num-speculative-tokens") or flags.size("spec-tokens")
     if method is None and count is None and not config.unread():
-        return "", 0
-    return method or "draft model", count or 1
+        return "", 0, ""
+    return method or "draft model", count or 1, config.text("model") or ""
 
 
 def _connectors(flags: Flags, loose: list[str]) -> None:
