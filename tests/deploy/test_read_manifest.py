@@ -249,6 +249,7 @@ GOOD = ("w", "worker", "--model Qwen/Qwen3-8B")
         (beta(("w", "worker", "--model Qwen/Qwen3-8C")), "did you mean"),
         (beta(("w", "worker", "--model Qwen/Qwen3-8B --max-num-seqs many")), "a whole number"),
         (beta(("w", "worker", "--model Qwen/Qwen3-8B --max-num-seqs ${N}")), "does not say"),
+        (beta(("w", "worker", "--model Qwen/Qwen3-8B --gpu-memory-utilization 5")), "0 and 1"),
         (beta(("w", "worker", "--model Qwen/Qwen3-8B --max-model-len 500")), "500 tokens at most"),
         (beta(("w", "worker", "--model Qwen/Qwen3-8B --kv-cache-dtype nvfp4")), "nvfp4"),
         (beta(("w", "worker", "--model Qwen/Qwen3-8B --disaggregation-mode encode")), "encode"),

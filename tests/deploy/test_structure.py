@@ -10,9 +10,9 @@ from itertools import islice
 
 import pytest
 import yaml
-from conftest import REFERENCE
 from crd_check import problems as crd_problems
 from deploy_plans import many_plans
+from deploy_reference import REFERENCE
 from mutate import example, mutant
 
 from aiconf.deploy.dgd import build

@@ -79,6 +79,13 @@ class Flags:
             raise self._wrong(names[0], value, "a number")
         return found
 
+    def share(self, *names: str) -> float | None:
+        """Return a number above 0 and up to 1."""
+        found = self.number(*names)
+        if found is not None and not 0.0 < found <= 1.0:
+            raise self._wrong(names[0], found, "between 0 and 1")
+        return found
+
     def switch(self, *names: str) -> bool | None:
         """Return whether a switch is on; ``--no-NAME`` is its opposite; None: not set."""
         for name in names:

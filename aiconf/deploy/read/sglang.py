@@ -72,7 +72,7 @@ def stated(flags: Flags) -> Stated:
         max_model_len=flags.whole("context-length"),
         kv_dtype=kv_dtype(flags, flags.text("kv-cache-dtype")),
         kv_block_size=flags.size("page-size"),
-        memory_fraction=flags.number("mem-fraction-static"),
+        memory_fraction=flags.share("mem-fraction-static"),
         graphs=graphs,
         largest_graph=largest,
         prompt_graphs=prompts,

@@ -68,7 +68,7 @@ def stated(flags: Flags) -> Stated:
         max_model_len=flags.whole("max-model-len"),
         kv_dtype=kv_dtype(flags, flags.text("kv-cache-dtype")),
         kv_block_size=flags.size("block-size"),
-        memory_fraction=flags.number("gpu-memory-utilization"),
+        memory_fraction=flags.share("gpu-memory-utilization"),
         overlap=flags.switch("async-scheduling"),
         prefix_caching=flags.switch("enable-prefix-caching"),
         exchange=_EXCHANGES.get(exchange or ""),
