@@ -163,16 +163,21 @@ def reuses(worker: Worker, site: Site) -> bool:
     return worker.prefix_caching or bool(site.reuse)
 
 
+def expects_balance(plan: Plan, worker: Worker) -> bool:
+    """Whether the prediction took the load of the experts as balanced."""
+    from aiconf.engine.traits import load_traits
+
+    least = load_traits(plan.backend).layouts.balanced_ep
+    return plan.model.is_moe and worker.parallel.ep >= least
+
+
 def balanced_experts(plan: Plan, worker: Worker) -> int:
     """Return the redundant experts that balance the load as the prediction assumed; 0: none.
 
     One copy per rank is the least that changes every rank's load.
     """
-    from aiconf.engine.traits import load_traits
-
-    layout = worker.parallel
-    assumed = plan.model.is_moe and layout.ep >= load_traits(plan.backend).layouts.balanced_ep
-    return layout.ep if assumed and plan.model.quantization.experts in _BALANCED_FORMATS else 0
+    able = plan.backend != "trtllm" and plan.model.quantization.experts in _BALANCED_FORMATS
+    return worker.parallel.ep if able and expects_balance(plan, worker) else 0
 
 
 def exchange_words(plan: Plan, worker: Worker) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from aiconf.deploy.launch import balanced_experts, served_model
+from aiconf.deploy.launch import balanced_experts, expects_balance, served_model
 from aiconf.deploy.options import Options
 from aiconf.deploy.pods import PRODUCT, Part, gpu_products
 from aiconf.deploy.rules import Finding
@@ -78,6 +78,11 @@ def _assumed(plan: Plan, options: Options, parts: Sequence[Part]) -> list[str]:
             "batches decode slower than predicted."
         )
     for part in parts:
+        if plan.backend == "trtllm" and expects_balance(plan, part.worker):
+            said.append(
+                f"The prediction takes the experts of the {part.component} workers as balanced, "
+                "which TensorRT-LLM does only with its WIDEEP backend: uneven routing is slower."
+            )
         if balanced_experts(plan, part.worker):
             said.append(
                 f"The {part.component} workers keep one redundant expert per GPU and layer, whose "

@@ -74,6 +74,9 @@ def _engine(plan: Plan, worker: Worker) -> tuple[Setting, ...]:
 
 def _wrapper(worker: Worker, site: Site) -> tuple[Setting, ...]:
     settings = [
+        Setting("max-batch-size", _batch(worker), "the wrapper tells router and planner its own"),
+        Setting("max-num-tokens", worker.token_budget),
+        Setting("max-seq-len", worker.max_model_len),
         Setting("kv-block-size", worker.kv_block_size, "equals tokens_per_block of the file"),
         Setting("extra-engine-args", f"{CONFIG_FOLDER}/{config_file(worker)}", "all settings"),
     ]

@@ -282,6 +282,7 @@ def test_every_setting_has_a_reason_to_be_there():
         "disaggregation-bootstrap-port host",
         "trtllm": "model served-model-name tensor-parallel-size pipeline-parallel-size "
         "expert-parallel-size enable-attention-dp kv-block-size extra-engine-args "
+        "max-batch-size max-num-tokens max-seq-len "
         "disaggregation-mode",
     }
     for backend, words in known.items():
