@@ -88,9 +88,11 @@ def problems(documents: Sequence[Document], dynamo: str | None = None) -> list[P
 
 
 def _of_workers(graph: Graph) -> Iterator[Problem]:
+    yield from arguments.unstarted(graph)
     workers = launched(graph)
     for one in workers:
         yield from arguments.problems(one)
+        yield from arguments.planner_config(one)
         yield from engine_file.problems(one)
         yield from parallelism.problems(one)
         yield from ports.problems(one)

@@ -85,6 +85,8 @@ def read(words: Sequence[str], lists: Sequence[FlagList]) -> CommandLine:
         line.faults += _refused(flag, spelled, given, bool(sign))
         for key in _keys(flag, spelled):
             line.settings[key] = tuple(given)
+    glued = [fault for fault in line.faults if fault.what.startswith("' ")]
+    line.faults = glued[:1] or line.faults  # what follows is only its consequence
     return line
 
 
