@@ -7,10 +7,10 @@ import json
 import random
 from functools import cache
 from itertools import islice
+from pathlib import Path
 
 import pytest
 import yaml
-from conftest import REFERENCE
 from crd_check import problems as crd_problems
 from deploy_plans import many_plans
 from mutate import example, mutant
@@ -20,6 +20,7 @@ from aiconf.deploy.notation import release, types
 from aiconf.deploy.structure import findings
 from aiconf.deploy.write import manifest
 
+REFERENCE = Path(__file__).resolve().parents[3] / "shared" / "dynamo"
 GRAPH, REQUEST, ADAPTER = (
     f"DynamoGraphDeployment{suffix}" for suffix in ("", "Request", "ScalingAdapter")
 )

@@ -1,12 +1,26 @@
+"""``aiconf deploy validate``: what it prints, and its exit codes."""
+
+from __future__ import annotations
+
 import json
-import sys
-from pathlib import Path
 
 import pytest
 import yaml
-
-sys.path.append(str(Path(__file__).parents[1] / "deploy"))
 from manifests import graph, main
+
+from aiconf.cli import main as run_main
+
+
+@pytest.fixture
+def aiconf(capsys):
+    """Run ``aiconf WORDS`` in this process; returns exit code, standard output and error."""
+
+    def run(*words):
+        code = run_main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
 
 
 @pytest.fixture
