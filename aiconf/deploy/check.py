@@ -12,6 +12,7 @@ from aiconf.deploy import (
     engine_file,
     names,
     parallelism,
+    pods,
     ports,
     structure,
     transfer,
@@ -83,6 +84,7 @@ def problems(documents: Sequence[Document], dynamo: str | None = None) -> list[P
     for graph in graphs(documents):
         found += admission.problems(graph, at, dynamo is not None)
         found += names.lengths(graph, at)
+        found += pods.problems(graph)
         found += _of_workers(graph)
     return sorted(set(found))
 

@@ -181,12 +181,12 @@ def _scalar(value: Any, spec: Spec, at: Release, path: _Path) -> Iterator[_Findi
         near = nearest(str(value), choices, limit=1) or choices
         yield path, f"{_shown(value)} is none of {', '.join(choices)}", f"{near[0]}"
     if isinstance(value, str):
-        if spec.base == "str" and spec.pattern and not spec.pattern.search(value):
-            yield path, f"{_shown(value)} does not match {spec.pattern.pattern}", ""
-        if len(value) < spec.shortest:
-            yield path, "empty text", ""
         if spec.longest is not None and len(value) > spec.longest:
             yield path, f"{len(value)} characters, and {spec.longest} are the most", "shorten it"
+        elif len(value) < spec.shortest:
+            yield path, "empty text", ""
+        elif spec.base == "str" and spec.pattern and not spec.pattern.search(value):
+            yield path, f"{_shown(value)} does not match {spec.pattern.pattern}", ""
     elif spec.minimum is not None and value < spec.minimum:
         yield path, f"{value} is less than {spec.minimum:g}", f"at least {spec.minimum:g}"
     elif spec.maximum is not None and value > spec.maximum:

@@ -83,3 +83,13 @@ def test_not_readable(aiconf, written, tmp_path):
     assert (code, err.count("\n")) == (2, 1)
     assert "no Dynamo document" in err
     assert aiconf("deploy", "validate", written(graph()), "--dynamo-version", "9.9")[0] == 2
+
+
+def test_hostile_text_stays_on_its_line(aiconf, written):
+    body = graph()
+    main(body)["args"] += ["--a\x1b[31m\nrm -rf $(touch x)`;", "'\"${X}"]
+    body["spec"]["components"][1]["na\nme\x07"] = 1
+    code, out, _ = aiconf("deploy", "validate", written(body))
+    assert code == 1
+    assert "\x1b" not in out and "\x07" not in out
+    assert all(": spec.components[1]" in line for line in out.splitlines())

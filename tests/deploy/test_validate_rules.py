@@ -191,6 +191,71 @@ def test_engine_files_of_tensorrt_llm(change, said):
     assert any(said in problem for problem in problems), problems
 
 
+@pytest.mark.parametrize(
+    ("engine", "words", "said"),
+    [
+        ("trtllm", ["--kv-block-size", "64"], "tokens_per_block 32"),
+        (
+            "vllm",
+            ["--max-num-batched-tokens", "256", "--cudagraph-capture-sizes", "1", "512"],
+            "CUDA graphs up to 512",
+        ),
+        (
+            "vllm",
+            [
+                "--max-num-batched-tokens=256",
+                '--compilation-config={"max_cudagraph_capture_size": 512}',
+            ],
+            "CUDA graphs up to 512",
+        ),
+        (
+            "sglang",
+            ["--max-running-requests", "8", "--cuda-graph-max-bs-decode", "16"],
+            "--max-running-requests 8",
+        ),
+    ],
+)
+def test_sizes_that_depend(engine, words, said):
+    (problem,) = found(_args(graph(engine), *words), config_map())
+    assert said in problem
+
+
+def test_files_of_sglang():
+    body = graph("sglang")
+    container = main(body)
+    container["args"] = ["--model-path", "a/b", "--config", "/engine/engine.yaml"]
+    container["volumeMounts"] = [{"name": "engine", "mountPath": "/engine"}]
+    pod = body["spec"]["components"][1]["podTemplate"]["spec"]
+    pod["volumes"] = [{"name": "engine", "configMap": {"name": "engine"}}]
+    assert found(body, config_map("tensor-parallel-size: 4\nep-size: 2\n")) == []
+    (problem,) = found(body, config_map("tensor-parallel-size: 8\n"))
+    assert "needs 8 GPUs" in problem
+    assert found(body) == [], "a file that is not there says nothing"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"volumeMounts": [{"name": "no", "mountPath": "/a"}]}, "mounts volume 'no'"),
+        (
+            {"resources": {"claims": [{"name": "no"}], "limits": {"nvidia.com/gpu": 4}}},
+            "claim 'no'",
+        ),
+        ({"resources": {"requests": {"nvidia.com/gpu": "4"}}}, "without a limit"),
+        (
+            {"resources": {"requests": {"nvidia.com/gpu": 2}, "limits": {"nvidia.com/gpu": "4"}}},
+            "requests 2 of nvidia.com/gpu, limits 4",
+        ),
+        ({"env": [{"name": "1A", "value": "x"}]}, "environment variable"),
+    ],
+)
+def test_pods_that_kubernetes_refuses(change, said):
+    body = graph()
+    main(body).update(change)
+    (problem,) = found(body)
+    assert said in problem
+
+
 @pytest.mark.parametrize("key", ["cache_transceiver_config", "disable_overlap_scheduler"])
 def test_engine_files_of_prefill_workers(key):
     lines = [line for line in ENGINE.splitlines() if not line.startswith(key)]
