@@ -65,7 +65,9 @@ def validate(
 def _line(problem: Problem) -> str:
     mark = "warning: " if problem.level == "warning" else ""
     fix = f"; fix: {problem.fix}" if problem.fix else ""
-    return " ".join(f"{problem.source}: {problem.path}: {mark}{problem.what}{fix}".split())
+    line = " ".join(f"{problem.source}: {problem.path}: {mark}{problem.what}{fix}".split())
+    # A manifest's own text must not steer the terminal.
+    return "".join(letter if letter.isprintable() else "?" for letter in line)
 
 
 def _summary(problems: tuple[Problem, ...], graphs: int) -> str:

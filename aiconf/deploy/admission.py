@@ -97,10 +97,10 @@ def _annotations(graph: Graph) -> Iterator[Problem]:
                 f"'{value}' is none of {', '.join(known)}", known[0],
             )  # fmt: skip
     for component in graph.components:
-        failover = _mapping(_experimental(component).get("failover"))
-        inside = str(failover.get("mode", "IntraPod")).lower() == "intrapod"
+        failover = _enabled(_experimental(component).get("failover"))
+        inside = failover is not None and _mode(failover) == "intrapod"
         mode = graph.annotations.get("nvidia.com/dynamo-kube-discovery-mode")
-        if failover and failover.get("enabled", True) and inside and mode != "container":
+        if inside and mode != "container":
             yield Problem(
                 graph.source, "metadata.annotations[nvidia.com/dynamo-kube-discovery-mode]",
                 f"failover inside the pod of '{component.name}' needs it", "container",
@@ -147,11 +147,9 @@ def _sidecar(component: Component) -> _Rule:
 def _memory_service(component: Component) -> _Rule:
     experimental = _experimental(component)
     prefix = "experimental." if "experimental" in component.body else ""
-    service = _mapping(experimental.get("gpuMemoryService"))
-    service = service if service.get("enabled", True) else {}
-    failover = _mapping(experimental.get("failover"))
-    failover = failover if failover.get("enabled", True) else {}
-    if service:
+    service = _enabled(experimental.get("gpuMemoryService"))
+    failover = _enabled(experimental.get("failover"))
+    if service is not None:
         if component.role not in ("worker", "prefill", "decode"):
             yield f"{prefix}gpuMemoryService", "only workers have GPU memory to serve", "remove it"
         if not component.gpus_per_pod:
@@ -161,10 +159,17 @@ def _memory_service(component: Component) -> _Rule:
             if name not in _containers(component):
                 path = f"{prefix}gpuMemoryService.extraClientContainers"
                 yield path, f"no container '{name}' in the pod", "a container's name"
-    if failover and not service:
+    if failover is None:
+        return
+    if service is None:
         yield f"{prefix}failover", "failover needs gpuMemoryService", "add it, in the same mode"
-    elif failover and _mode(failover) != _mode(service):
+    elif _mode(failover) != _mode(service):
         yield f"{prefix}failover.mode", "another mode than gpuMemoryService", "the same mode"
+
+
+def _enabled(value: Any) -> Mapping[str, Any] | None:
+    """Return settings that are given, and not switched off as v1alpha1 can."""
+    return value if isinstance(value, dict) and value.get("enabled", True) else None
 
 
 def _mode(value: Mapping[str, Any]) -> str:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 
 from aiconf.deploy.command_line import Fault
 from aiconf.deploy.flag_lists import known_somewhere, lists
+from aiconf.deploy.graph import Graph
 from aiconf.deploy.problem import Problem, spelled
 from aiconf.deploy.workers import Launched
+
+_NAMED = re.compile(r"python[\d.]*\s+-m\s+dynamo\.\w+")
 
 
 def problems(one: Launched) -> Iterator[Problem]:
@@ -26,6 +31,33 @@ def problems(one: Launched) -> Iterator[Problem]:
             yield _problem(one, fault, _history(one, fault), "error")
         elif not (fault.is_unknown and known_somewhere(one.module, fault.flag)):
             yield _problem(one, fault, _unsure(one), "warning")
+
+
+def unstarted(graph: Graph) -> Iterator[Problem]:
+    """Yield components whose script names a module of Dynamo but does not start it."""
+    for component in graph.components:
+        text = " ".join((*component.command, *component.args))
+        if component.process is None and (match := _NAMED.search(text)):
+            yield Problem(
+                graph.source,
+                spelled((*component.container, "args")),
+                f"'{match.group()}' is not the start of a command: the shell takes it for words of "
+                "another",
+                "begin a line with it, or put && before it",
+                "warning",
+            )
+
+
+def planner_config(one: Launched) -> Iterator[Problem]:
+    """Yield what is wrong with the JSON that a planner is given."""
+    words = one.component.words
+    if one.module == "dynamo.planner" and "--config" in words[:-1]:
+        text = words[words.index("--config") + 1]
+        try:
+            json.loads(text if text.startswith("{") else "{}")
+        except (ValueError, RecursionError) as error:
+            where = spelled((*one.component.container, "args"))
+            yield Problem(one.graph.source, where, f"--config is not valid JSON: {error}")
 
 
 def _problem(one: Launched, fault: Fault, more: str, level: str) -> Problem:

@@ -12,6 +12,7 @@ from aiconf.deploy import (
     engine_file,
     names,
     parallelism,
+    pod_checks,
     ports,
     structure,
     transfer,
@@ -83,14 +84,17 @@ def problems(documents: Sequence[Document], dynamo: str | None = None) -> list[P
     for graph in graphs(documents):
         found += admission.problems(graph, at, dynamo is not None)
         found += names.lengths(graph, at)
+        found += pod_checks.problems(graph)
         found += _of_workers(graph)
     return sorted(set(found))
 
 
 def _of_workers(graph: Graph) -> Iterator[Problem]:
+    yield from arguments.unstarted(graph)
     workers = launched(graph)
     for one in workers:
         yield from arguments.problems(one)
+        yield from arguments.planner_config(one)
         yield from engine_file.problems(one)
         yield from parallelism.problems(one)
         yield from ports.problems(one)

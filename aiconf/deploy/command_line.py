@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from aiconf.deploy.flag_lists import Flag, FlagList
 from aiconf.errors import nearest
 
+MOST = 50  # faults of one command line; who has more reads no further
+
 _SIZE = re.compile(r"-?\d+(\.\d+)?[kKmMgGtT]?i?|auto")
 _OPEN = re.compile(r"\$[({\w]|\{\{|<[\w-]+>|`")  # what only a shell or a template would know
 _FLAG = re.compile(r"-[^\s=]+(=|$)")
@@ -64,7 +66,7 @@ def read(words: Sequence[str], lists: Sequence[FlagList]) -> CommandLine:
     """Read ``words`` with the parsers ``lists``, the first that knows a flag."""
     line = CommandLine()
     place = 0
-    while place < len(words):
+    while place < len(words) and len(line.faults) < MOST:
         word = words[place]
         place += 1
         if not _is_flag(word):
@@ -85,6 +87,8 @@ def read(words: Sequence[str], lists: Sequence[FlagList]) -> CommandLine:
         line.faults += _refused(flag, spelled, given, bool(sign))
         for key in _keys(flag, spelled):
             line.settings[key] = tuple(given)
+    glued = [fault for fault in line.faults if fault.what.startswith("' ")]
+    line.faults = glued[:1] or line.faults  # what follows is only its consequence
     return line
 
 

@@ -57,7 +57,8 @@ def _fields(config: Mapping[str, Any], known: Mapping[str, Any], prefix: str) ->
     for key, value in config.items():
         name = f"{prefix}{key}"
         if key not in known:
-            if key not in _FREE:
+            # The list has no fields of free text.
+            if key not in _FREE and not isinstance(value, str):
                 near = nearest(str(key), known, limit=1)
                 fix = f"did you mean {near[0]}?" if near else ""
                 yield name, "unknown field", fix, not prefix

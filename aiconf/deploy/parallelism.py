@@ -8,6 +8,11 @@ from dataclasses import dataclass
 from aiconf.deploy.problem import Problem, spelled
 from aiconf.deploy.workers import Launched
 
+_INJECTED = {
+    "vllm": ("--nnodes", "--node-rank", "--master-addr", "--headless"),
+    "sglang": ("--dist-init-addr", "--nnodes", "--node-rank"),
+}
+
 
 @dataclass(frozen=True)
 class Ranks:
@@ -63,6 +68,8 @@ def problems(one: Launched) -> Iterator[Problem]:
     component, needed = one.component, ranks(one)
     source, where = one.graph.source, spelled(component.where)
     yield from _divisions(one)
+    if component.nodes > 1:
+        yield from _injected(one)
     if needed is None or component.gpus_per_pod in (None, 0) or one.line.has("--enable-elastic-ep"):
         return
     per_pod, nodes = component.gpus_per_pod or 0, component.nodes
@@ -79,6 +86,23 @@ def problems(one: Launched) -> Iterator[Problem]:
     else:
         fix = f"ask for {needed.gpus}, or use them: GPUs that no rank uses stay idle"
         yield Problem(source, where, what, fix, "warning")
+
+
+def _injected(one: Launched) -> Iterator[Problem]:
+    """Over several nodes the operator adds flags to the command, and wraps it in a script."""
+    where = spelled((*one.component.container, "args"))
+    for flag in _INJECTED.get(one.engine or "", ()):
+        if one.line.has(flag):
+            yield Problem(
+                one.graph.source, where, f"{flag}: the operator sets it on each node", "remove it",
+                "warning",
+            )  # fmt: skip
+    if one.engine == "trtllm" and any("'" in word for word in one.component.args):
+        yield Problem(
+            one.graph.source, where,
+            "a single quote ends the script that the operator wraps around a multi-node command",
+            "put what is quoted into a file of a ConfigMap", "warning",
+        )  # fmt: skip
 
 
 def _divisions(one: Launched) -> Iterator[Problem]:

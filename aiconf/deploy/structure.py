@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from aiconf.deploy.documents import Document
@@ -14,6 +15,8 @@ from aiconf.errors import nearest
 
 _Path = tuple[str | int, ...]
 _Finding = tuple[_Path, str, str]  # where, what, fix
+
+MOST = 200  # problems of one document; who has more reads no further
 
 _CALLED = {
     "str": "text", "int": "a whole number", "int32": "a whole number", "int64": "a whole number",
@@ -28,7 +31,8 @@ _TOP = ("apiVersion", "kind", "metadata", "spec", "status")
 def problems(document: Document, at: Release) -> list[Problem]:
     """Return what an operator of release ``at`` would refuse of ``document``'s structure."""
     found = []
-    for path, what, fix in findings(document.kind, document.api, document.body, at):
+    all_found = findings(document.kind, document.api, document.body, at)
+    for path, what, fix in islice(all_found, MOST):
         if _PLACEHOLDER.match(what):
             told = "a placeholder that is still to be filled in"
             found.append(Problem(document.source, spelled(path), told, fix, "warning"))
@@ -152,22 +156,24 @@ def _list(
     for index, item in enumerate(value):
         yield from _value(item, spec.of, known, at, (*path, index))
     if spec.distinct:
+        distinct: set[str] = set()
         for index, item in enumerate(value):
-            if item in value[:index]:
+            if repr(item) in distinct:
                 yield (*path, index), f"{_shown(item)} twice", "remove one"
+            distinct.add(repr(item))
     if spec.keys:
         fields = known.types[spec.of.base].fields
         defaults = [fields[key].default for key in spec.keys]
-        seen = []
+        seen: set[str] = set()
         for index, item in enumerate(value):
             if not isinstance(item, dict):
                 continue
             pairs = zip(spec.keys, defaults, strict=True)
             key = [item.get(name, default) for name, default in pairs]
-            if key in seen:
+            if repr(key) in seen:
                 told = ", ".join(f"{n} {_shown(v)}" for n, v in zip(spec.keys, key, strict=True))
                 yield (*path, index), f"{told} twice in this list", "remove or rename one"
-            seen.append(key)
+            seen.add(repr(key))
 
 
 def _counted(count: int, spec: Spec, path: _Path) -> Iterator[_Finding]:
@@ -181,12 +187,12 @@ def _scalar(value: Any, spec: Spec, at: Release, path: _Path) -> Iterator[_Findi
         near = nearest(str(value), choices, limit=1) or choices
         yield path, f"{_shown(value)} is none of {', '.join(choices)}", f"{near[0]}"
     if isinstance(value, str):
-        if spec.base == "str" and spec.pattern and not spec.pattern.search(value):
-            yield path, f"{_shown(value)} does not match {spec.pattern.pattern}", ""
-        if len(value) < spec.shortest:
-            yield path, "empty text", ""
         if spec.longest is not None and len(value) > spec.longest:
             yield path, f"{len(value)} characters, and {spec.longest} are the most", "shorten it"
+        elif len(value) < spec.shortest:
+            yield path, "empty text", ""
+        elif spec.base == "str" and spec.pattern and not spec.pattern.search(value):
+            yield path, f"{_shown(value)} does not match {spec.pattern.pattern}", ""
     elif spec.minimum is not None and value < spec.minimum:
         yield path, f"{value} is less than {spec.minimum:g}", f"at least {spec.minimum:g}"
     elif spec.maximum is not None and value > spec.maximum:

@@ -94,6 +94,16 @@ def _own(one: Launched) -> Iterator[Problem]:
                 "--kv-transfer-config with a kv_connector",
             )  # fmt: skip
         yield from _connector(config, is_prefill, mode == "decode", source, where)
+    blocks = [
+        one.line.number("--kv-block-size"),
+        one.written("", "kv_cache_config.tokens_per_block"),
+    ]
+    if one.engine == "trtllm" and None not in blocks and blocks[0] != blocks[1]:
+        yield Problem(
+            source, where,
+            f"--kv-block-size {blocks[0]}, and tokens_per_block {blocks[1]} in the engine file",
+            f"--kv-block-size {blocks[1]}",
+        )  # fmt: skip
     if one.engine == "trtllm" and mode in ("prefill", "decode") and one.config:
         if not one.config.get("cache_transceiver_config"):
             yield Problem(

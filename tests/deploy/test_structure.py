@@ -7,6 +7,7 @@ import json
 import random
 from functools import cache
 from itertools import islice
+from pathlib import Path
 
 import pytest
 import yaml
@@ -20,6 +21,7 @@ from aiconf.deploy.notation import release, types
 from aiconf.deploy.structure import findings
 from aiconf.deploy.write import manifest
 
+REFERENCE = Path(__file__).resolve().parents[3] / "shared" / "dynamo"
 GRAPH, REQUEST, ADAPTER = (
     f"DynamoGraphDeployment{suffix}" for suffix in ("", "Request", "ScalingAdapter")
 )
