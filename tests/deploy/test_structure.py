@@ -13,7 +13,6 @@ import pytest
 import yaml
 from crd_check import problems as crd_problems
 from deploy_plans import many_plans
-from deploy_reference import REFERENCE
 from mutate import example, mutant
 
 from aiconf.deploy.dgd import build
