@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from aiconf.api import estimate, replay, search
     from aiconf.errors import UserError
+    from aiconf.manifests import estimate_manifest
 
 __version__ = "0.1.0"
-__all__ = ["UserError", "__version__", "estimate", "replay", "search"]
+__all__ = ["UserError", "__version__", "estimate", "estimate_manifest", "replay", "search"]
 
 
 class _Package(ModuleType):
@@ -35,6 +36,13 @@ class _Package(ModuleType):
     def estimate(self) -> Any:
         """The function ``aiconf.api.estimate``."""
         return _api().estimate
+
+    @property
+    def estimate_manifest(self) -> Any:
+        """The function ``aiconf.manifests.estimate_manifest``."""
+        from aiconf.manifests import estimate_manifest
+
+        return estimate_manifest
 
     @property
     def replay(self) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from aiconf.engine.changes import Changes
 from aiconf.engine.engine import Platform
 from aiconf.engine.platform import platform, prefill_changes
 from aiconf.engine.speculation import Speculation
@@ -60,6 +61,13 @@ def _check_version(found: Platform, wanted: str | None) -> None:
         )
 
 
+def _margin(wanted: float) -> Changes:
+    """Return what engines are told of memory that shall stay empty."""
+    if not 0.0 <= wanted < 0.5:  # also not a number
+        raise UserError(f"memory margin {wanted:g} must lie between 0 and 0.5, like 0.05")
+    return (("memory.margin", float(wanted)),) if wanted else ()
+
+
 def _laid_over(folder: Path, request: Request) -> str:
     """Say how many tables of the user's folder the answer could use."""
     from aiconf.perf.manifest import read_entries
@@ -92,6 +100,7 @@ def search(
     mode: Mode = "any",
     objective: Objective = "throughput",
     confidence: float | None = None,
+    memory_margin: float = 0.0,
     top: int = 5,
     perf_db: str | Path | None = None,
     calibration: str | Path | None = None,
@@ -124,6 +133,8 @@ def search(
     confidence
         Probability with which all targets must be met, between 0 and 1; None: the predicted
         means must meet them.
+    memory_margin
+        Lower the engine's memory setting by so much, between 0 and 0.5.
     top
         Candidates kept per mode.
     perf_db
@@ -143,8 +154,11 @@ def search(
     fitted = Path(calibration) if calibration is not None else None
     specs = _specs(model, precision)
     names = _backends(backend)
-    platforms = tuple(platform(system, name, folder, (), fitted) for name in names)
-    decoding = tuple(platform(decode_system or system, name, folder, (), fitted) for name in names)
+    told = _margin(memory_margin)
+    platforms = tuple(platform(system, name, folder, told, fitted) for name in names)
+    decoding = tuple(
+        platform(decode_system or system, name, folder, told, fitted) for name in names
+    )
     for one in platforms:
         _check_version(one, backend_version)
     require_whole("top", top, 1)
@@ -161,7 +175,7 @@ def search(
         kv_dtype=kv_dtype,
         confidence=confidence,
         prefill_platforms=tuple(
-            platform(system, one.traits.name, folder, prefill_changes(one.traits), fitted)
+            platform(system, one.traits.name, folder, prefill_changes(one.traits) + told, fitted)
             for one in platforms
         ),
         left_out=tuple(f"{s.checkpoint} ({s.precision})" for s in specs if s not in chosen),
@@ -189,6 +203,7 @@ def estimate(
     decode_system: str | None = None,
     precision: str | None = None,
     kv_dtype: str | None = None,
+    memory_margin: float = 0.0,
     perf_db: str | Path | None = None,
     calibration: str | Path | None = None,
 ) -> EstimateResult:
@@ -217,12 +232,13 @@ def estimate(
     fitted = Path(calibration) if calibration is not None else None
     spec = _specs(model, precision)[0]
     work = Workload(isl, osl, prefix)
-    first = platform(system, backend, folder, (), fitted)
+    told = _margin(memory_margin)
+    first = platform(system, backend, folder, told, fitted)
     _check_version(first, backend_version)
     setting = Setting(
         spec=spec,
         platform=first,
-        decode_platform=platform(decode_system or system, backend, folder, (), fitted),
+        decode_platform=platform(decode_system or system, backend, folder, told, fitted),
         workload=work,
         layout=layout,
         concurrency=concurrency,
@@ -233,7 +249,7 @@ def estimate(
         token_budget=token_budget,
         kv_dtype=kv_dtype,
         prefill_platform=platform(
-            system, backend, folder, prefill_changes(first.traits), fitted
+            system, backend, folder, prefill_changes(first.traits) + told, fitted
         ),
     )
     request, found = estimate_point(setting)
@@ -333,9 +349,7 @@ def replay(
         max_sequences=max_sequences,
         kv_dtype=kv_dtype,
         speculation=Speculation(drafts, acceptance) if drafts else None,
-        prefill_platform=platform(
-            system, backend, folder, prefill_changes(place.traits), fitted
-        ),
+        prefill_platform=platform(system, backend, folder, prefill_changes(place.traits), fitted),
     )
     require_kv_dtype(kv_dtype)
     sla = Sla(_target("ttft", ttft), _target("tpot", tpot))

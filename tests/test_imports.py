@@ -16,7 +16,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 RANKS = {
     "__main__": 10,
     "cli": 9,
-    "api": 8,
+    "api": 8, "manifests": 8,
     "report": 7,
     "deploy": 6, "runs": 6,
     "search": 5,

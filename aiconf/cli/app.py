@@ -24,6 +24,7 @@ _COMMANDS = {
     "models": ("aiconf.cli.listing", "models"),
     "runs": ("aiconf.cli.runs", "app"),
     "db": ("aiconf.cli.db", "app"),
+    "deploy": ("aiconf.cli.deploy", "app"),
 }
 # BadParameter is a usage error, which is a click exception, in click and in Typer's own copy.
 _CLICK_ERROR: type[Exception] = typer.BadParameter.__mro__[2]

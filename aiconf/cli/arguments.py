@@ -13,8 +13,7 @@ _IGNORED = {
     "--database-mode": 1, "--transfer-policy": 1, "--engine-step-backend": 1,
     "--forward-model": 1, "--systems-paths": 1, "--log-level": 1, "--debug": 0, "--no-color": 0,
     "--strict-sla": 0, "--enable-chunked-prefill": 0, "--enable-wideep": 0,
-    "--generated-config-version": 1, "--config-template-version": 1, "--dynamo-version": 1,
-    "--generator-dynamo-version": 1,
+    "--generated-config-version": 1, "--config-template-version": 1,
 }  # fmt: skip
 _WHY = {
     "--database-mode": "measured tables are always used first, speed of light where none covers",

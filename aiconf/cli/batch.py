@@ -42,6 +42,8 @@ def run(source: Path, out: Path | None, options: dict[str, Any], *, force: bool)
     ------
     UserError
         The files cannot be read or written; bad values in a row are reported in the row.
+    typer.Exit
+        With code 2 where a row has no prediction.
     """
     if out is not None and out.exists() and not force:
         raise UserError(f"{out} exists: name another file, or use --force to replace it")
@@ -64,6 +66,8 @@ def run(source: Path, out: Path | None, options: dict[str, Any], *, force: bool)
     bad = sum(found["status"] != "ok" for found in done)
     where = "" if out is None else f", written to {out}"
     typer.echo(f"{len(rows) - bad} rows predicted, {bad} with an error{where}", err=True)
+    if bad:
+        raise typer.Exit(2)
 
 
 def _read(source: Path) -> tuple[list[str], list[dict[str, str]]]:

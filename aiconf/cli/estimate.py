@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aiconf.cli.deployment import (
+    DiskCache,
+    DynamoVersion,
+    HostCache,
+    Image,
+    MemoryMargin,
+    ModelCache,
+    Name,
+    Orchestrator,
+    Planner,
+    Rdma,
+    Router,
+    TokenSecret,
+    deploy_options,
+)
 from aiconf.cli.options import (
     BackendVersion,
     Calibration,
@@ -25,8 +40,13 @@ from aiconf.cli.options import (
 )
 from aiconf.errors import UserError
 
+if TYPE_CHECKING:
+    from aiconf.deploy.options import Options
+    from aiconf.report.result import EstimateResult
+
 
 def estimate(
+    context: typer.Context,
     model: Annotated[
         str | None,
         typer.Option("--model", "--model-path", "--model-name", "--hf-id", metavar="NAME",
@@ -76,12 +96,14 @@ def estimate(
     decode_system: DecodeSystem = None,
     precision: Precision = None,
     kv_dtype: KvDtype = None,
+    memory_margin: MemoryMargin = 0.0,
     perf_db: PerfDb = None,
     calibration: Calibration = None,
     source: Annotated[
         Path | None,
-        typer.Option("--from", metavar="FILE.csv", help="Predict every row; columns are named "
-                     "as these options, which stand for columns and cells that are missing."),
+        typer.Option("--from", metavar="FILE", help="A Dynamo manifest (.yaml): predict what it "
+                     "deploys. A .csv: predict every row; columns are named as these options, "
+                     "which stand for columns and cells that are missing."),
     ] = None,
     out: Annotated[
         Path | None,
@@ -91,13 +113,26 @@ def estimate(
         Path | None,
         typer.Option("--save-dir", metavar="DIR", help="Write the deployment and the JSON."),
     ] = None,
+    dynamo_version: DynamoVersion = None,
+    name: Name = None,
+    image: Image = None,
+    token_secret: TokenSecret = "hf-token-secret",
+    model_cache: ModelCache = None,
+    rdma: Rdma = None,
+    router: Router = "round-robin",
+    orchestrator: Orchestrator = "grove",
+    host_cache_gb: HostCache = None,
+    disk_cache_gb: DiskCache = None,
+    planner: Planner = False,
     force: Force = False,
     output: Output = "table",
 ) -> None:  # fmt: skip
-    """Predict one configuration and explain it, or with --from many at once.
+    """Predict one configuration and explain it, or with --from a manifest or many at once.
 
-    With --from every row of the input comes back, with its prediction or the reason why there
-    is none.
+    From a Dynamo manifest come model, engine, layouts, worker counts and every setting; without
+    --concurrency its workers are as full as its settings and their KV cache let them be. From a
+    CSV every row comes back, with its prediction or the reason why there is none; the exit code
+    is 2 where a row has none.
     """
     options: dict[str, Any] = {
         "model": model, "system": system, "layout": layout, "isl": isl, "osl": osl,
@@ -106,8 +141,21 @@ def estimate(
         "prefill_batch": prefill_batch, "token_budget": token_budget, "backend": backend,
         "backend_version": version_or_none(backend_version), "decode_system": decode_system,
         "precision": precision, "kv_dtype": kv_dtype, "perf_db": perf_db,
-        "calibration": calibration,
+        "calibration": calibration, "memory_margin": memory_margin,
     }  # fmt: skip
+    choices = deploy_options(
+        save_dir, name=name, dynamo=version_or_none(dynamo_version), image=image,
+        token_secret=token_secret, model_cache=model_cache, rdma_resource=rdma, router=router,
+        orchestrator=orchestrator, host_cache_gb=host_cache_gb, disk_cache_gb=disk_cache_gb,
+        planner=planner,
+    )  # fmt: skip
+    if source is not None and source.suffix in (".yaml", ".yml"):
+        given = {name for name in options if _is_given(context, name)}
+        if out is not None:
+            raise UserError("--out is for a CSV: give --save-dir or redirect the output")
+        told = {name: options[name] for name in given}
+        _manifest(source, {"isl": isl, "osl": osl} | told, save_dir, force, output, choices)
+        return
     if source is not None:
         if save_dir is not None:
             raise UserError("--save-dir is for one configuration: with --from give --out")
@@ -117,19 +165,56 @@ def estimate(
         return
     if out is not None:
         raise UserError("--out is for --from: give --save-dir or redirect the output")
-    _one(options, save_dir, force, output)
+    _one(options, save_dir, force, output, choices)
 
 
-def _one(options: dict[str, Any], save_dir: Path | None, force: bool, output: str) -> None:
+# What a manifest does not say; all else is read from it.
+_BESIDE_MANIFEST = (
+    "isl", "osl", "prefix", "concurrency", "system", "decode_system", "perf_db", "calibration",
+)  # fmt: skip
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    """Whether an option stands on the command line."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _manifest(
+    source: Path, given: dict[str, Any], save_dir: Path | None, force: bool, output: str,
+    choices: Options | None,
+) -> None:  # fmt: skip
+    """Predict what a Dynamo manifest deploys, and print it."""
+    from aiconf.manifests import estimate_manifest
+
+    other = sorted(set(given) - set(_BESIDE_MANIFEST))
+    if other:
+        raise UserError(
+            f"--{other[0].replace('_', '-')} is read from the manifest: leave it out with "
+            f"--from {source.name}"
+        )
+    _print(estimate_manifest(source, **given), save_dir, force, output, choices)
+
+
+def _one(
+    options: dict[str, Any], save_dir: Path | None, force: bool, output: str,
+    choices: Options | None,
+) -> None:  # fmt: skip
     """Predict one configuration and print it."""
     missing = [f"--{name}" for name in ("model", "system", "layout") if options[name] is None]
     if missing:
-        raise UserError(f"missing {', '.join(missing)} (or --from FILE.csv for many at once)")
+        raise UserError(f"missing {', '.join(missing)} (or --from a manifest or a CSV)")
     from aiconf.api import estimate as run
 
-    found = run(**options)
+    _print(run(**options), save_dir, force, output, choices)
+
+
+def _print(
+    found: EstimateResult, save_dir: Path | None, force: bool, output: str,
+    choices: Options | None,
+) -> None:  # fmt: skip
     if save_dir is not None:
-        found.save(save_dir, force=force)
+        found.save(save_dir, force=force, options=choices)
         typer.echo(f"written to {save_dir}", err=True)
     if output == "table":
         typer.echo(found.to_text(terminal()), nl=False)

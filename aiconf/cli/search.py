@@ -7,6 +7,21 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from aiconf.cli.deployment import (
+    DiskCache,
+    DynamoVersion,
+    HostCache,
+    Image,
+    MemoryMargin,
+    ModelCache,
+    Name,
+    Orchestrator,
+    Planner,
+    Rdma,
+    Router,
+    TokenSecret,
+    deploy_options,
+)
 from aiconf.cli.options import (
     BackendVersion,
     Calibration,
@@ -89,16 +104,33 @@ def search(
         typer.Option("--confidence", parser=amount, metavar="P",
                      help="Probability with which all targets must be met, like 0.9."),
     ] = None,
+    memory_margin: MemoryMargin = 0.0,
     top: Annotated[
         int, typer.Option("--top", "--top-n", parser=whole, metavar="N",
                           help="Rows per serving mode.")
     ] = 5,
     perf_db: PerfDb = None,
     calibration: Calibration = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option("--baseline", metavar="MANIFEST.yaml",
+                     help="Dynamo manifest of what runs today: how much better is the best?"),
+    ] = None,
     save_dir: Annotated[
         Path | None,
         typer.Option("--save-dir", metavar="DIR", help="Write deployments, figures and data."),
     ] = None,
+    dynamo_version: DynamoVersion = None,
+    name: Name = None,
+    image: Image = None,
+    token_secret: TokenSecret = "hf-token-secret",
+    model_cache: ModelCache = None,
+    rdma: Rdma = None,
+    router: Router = "round-robin",
+    orchestrator: Orchestrator = "grove",
+    host_cache_gb: HostCache = None,
+    disk_cache_gb: DiskCache = None,
+    planner: Planner = False,
     force: Force = False,
     output: Output = "table",
 ) -> None:  # fmt: skip
@@ -110,17 +142,28 @@ def search(
     from aiconf.api import search as run
 
     _check_folder(save_dir, force)
+    options = deploy_options(
+        save_dir, name=name, dynamo=version_or_none(dynamo_version), image=image,
+        token_secret=token_secret, model_cache=model_cache, rdma_resource=rdma, router=router,
+        orchestrator=orchestrator, host_cache_gb=host_cache_gb, disk_cache_gb=disk_cache_gb,
+        planner=planner,
+    )  # fmt: skip
     found = run(
         model, system, total_gpus, isl, osl,
         _goal(ttft, _TTFT, latency), _goal(tpot, _TPOT, latency), latency=latency,
         prefix=prefix, backend=backend, backend_version=version_or_none(backend_version),
         decode_system=decode_system, precision=precision, kv_dtype=kv_dtype,
         mode=cast("Mode", _MODES[mode]), objective=cast("Objective", objective),
-        confidence=confidence, top=top, perf_db=perf_db, calibration=calibration,
+        confidence=confidence, memory_margin=memory_margin, top=top, perf_db=perf_db,
+        calibration=calibration,
     )  # fmt: skip
     found = found.noting(context.obj or [])
+    if baseline is not None:
+        from aiconf.manifests import compared
+
+        found = compared(found, baseline, perf_db=perf_db, calibration=calibration)
     if save_dir is not None:
-        found.save(save_dir, force=force)
+        found.save(save_dir, force=force, options=options)
     _print(found, output)
     if save_dir is not None:
         typer.echo(f"written to {save_dir}", err=True)

@@ -168,6 +168,4 @@ def simulate(
 
         write_text(out, found.requests_csv())
         typer.echo(f"written to {out}", err=True)
-    typer.echo(
-        found.to_text(terminal()) if output == "table" else found.to_json() + "\n", nl=False
-    )
+    typer.echo(found.to_text(terminal()) if output == "table" else found.to_json() + "\n", nl=False)

@@ -7,11 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from aiconf.deploy.versions import Runtime, spelling
 from aiconf.errors import UserError
 from aiconf.parallel import pod_gpus
 from aiconf.serving.plan import Plan, Worker
 
 SettingValue = bool | int | float | str | Mapping[str, Any] | Sequence[int]
+
+# Weights of experts in these formats can be copied by the engines' load balancers in every release.
+_BALANCED_FORMATS = ("bf16", "fp8", "fp8_block")
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,38 @@ class Setting:
             words = [str(self.value)]
         return [f"--{self.flag}", *words]
 
+    def spelled(self, runtime: Runtime) -> Setting:
+        """Return the setting as the engine of an older release spells it."""
+        flag, value = spelling(runtime, self.flag)
+        return self if flag == self.flag else Setting(flag, value or self.value, self.why)
+
+
+@dataclass(frozen=True)
+class Site:
+    """What a worker's launch depends on beside the plan.
+
+    name: unique to the worker inside its namespace. replica: what tells one replica's name from
+    another's (an environment variable of the pod, or a number); empty where there is one.
+    runtime: its container. kv_events: it tells the router which KV blocks it holds.
+    host_cache_gb, disk_cache_gb: further tiers of its KV cache per pod; None: none.
+    ports: added to every port that it listens on, where other workers share its network.
+    """
+
+    name: str
+    runtime: Runtime
+    replica: str = ""
+    kv_events: bool = False
+    host_cache_gb: float | None = None
+    disk_cache_gb: float | None = None
+    ports: int = 0
+
+    @property
+    def reuse(self) -> str:
+        """Why KV blocks must be reused although the prediction assumed no reuse; empty: no need."""
+        if self.kv_events:
+            return "KV-aware routing needs blocks that can be reused"
+        return "further tiers keep blocks for reuse" if self.host_cache_gb else ""
+
 
 @dataclass(frozen=True)
 class Nodes:
@@ -54,6 +90,7 @@ class Launch:
     config: the same engine settings as a configuration file (what ``vllm serve --config``,
     SGLang's ``--config`` and TensorRT-LLM's extra engine arguments read).
     config_why: reason by path in ``config``. mounted: the worker reads the file itself.
+    env: environment variables.
     """
 
     module: str
@@ -62,6 +99,7 @@ class Launch:
     config: Mapping[str, Any]
     config_why: Mapping[tuple[str | int, ...], str] = field(default_factory=dict)
     mounted: bool = False
+    env: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def settings(self) -> tuple[Setting, ...]:
@@ -113,6 +151,41 @@ def served_model(plan: Plan) -> str:
     parts = checkpoint.split("/")
     is_id = len(parts) == 2 and all(parts) and not checkpoint.startswith((".", "~"))
     return checkpoint if is_id else plan.model.name
+
+
+def spelled(settings: Sequence[Setting], site: Site) -> tuple[Setting, ...]:
+    """Return ``settings`` in the words of the site's release."""
+    return tuple(one.spelled(site.runtime) for one in settings)
+
+
+def reuses(worker: Worker, site: Site) -> bool:
+    """Whether KV blocks of equal prefixes are shared."""
+    return worker.prefix_caching or bool(site.reuse)
+
+
+def expects_balance(plan: Plan, worker: Worker) -> bool:
+    """Whether the prediction took the load of the experts as balanced."""
+    from aiconf.engine.traits import load_traits
+
+    least = load_traits(plan.backend).layouts.balanced_ep
+    return plan.model.is_moe and worker.parallel.ep >= least
+
+
+def balanced_experts(plan: Plan, worker: Worker) -> int:
+    """Return the redundant experts that balance the load as the prediction assumed; 0: none.
+
+    One copy per rank is the least that changes every rank's load.
+    """
+    able = plan.backend != "trtllm" and plan.model.quantization.experts in _BALANCED_FORMATS
+    return worker.parallel.ep if able and expects_balance(plan, worker) else 0
+
+
+def exchange_words(plan: Plan, worker: Worker) -> list[str]:
+    """Return the engine's words for how tokens reach experts on other ranks; none: its default."""
+    from aiconf.engine.traits import load_traits
+
+    flags = load_traits(plan.backend).communication.all_to_all_flags
+    return dict(flags).get(worker.exchange, "").split()  # type: ignore[call-overload, no-any-return]
 
 
 def literal(text: str) -> str:

@@ -50,9 +50,10 @@ class Model(BaseModel):
 
 
 class Metadata(Model):
-    """Name of an object."""
+    """Name of an object, and what its controller is told beside its fields."""
 
     name: Subdomain
+    annotations: dict[str, str] | None = None
 
 
 class NamedReference(Model):
@@ -136,9 +137,42 @@ class ResourceClaim(Model):
     resourceClaimTemplateName: Subdomain
 
 
+class NodeLabel(Model):
+    """A label of nodes and the values of it that will do."""
+
+    key: str
+    operator: Literal["In"] = "In"
+    values: list[str] = Field(min_length=1)
+
+
+class NodeTerm(Model):
+    """Labels that a node must have, all of them."""
+
+    matchExpressions: list[NodeLabel]
+
+
+class NodeTerms(Model):
+    """Terms of which a node must meet one."""
+
+    nodeSelectorTerms: list[NodeTerm]
+
+
+class NodeAffinity(Model):
+    """Which nodes a pod may be put on."""
+
+    requiredDuringSchedulingIgnoredDuringExecution: NodeTerms
+
+
+class Affinity(Model):
+    """Where a pod may be put."""
+
+    nodeAffinity: NodeAffinity
+
+
 class PodSpec(Model):
     """The pod of a component."""
 
+    affinity: Affinity | None = None
     containers: list[Container]
     volumes: list[Volume] | None = None
     resourceClaims: list[ResourceClaim] | None = None
@@ -183,18 +217,25 @@ class GraphDeployment(Model):
 
     @model_validator(mode="after")
     def _names_fit(self) -> GraphDeployment:
-        names = [component.name.lower() for component in self.spec.components]
-        if len(set(names)) != len(names):
-            raise ValueError("component names must be unique")
-        for component in self.spec.components:
-            length = len(self.metadata.name) + len(component.name)
-            length += ROLE_SUFFIX if component.multinode else 0
-            if length > COMBINED_NAME_LIMIT:
-                raise ValueError(
-                    f"{self.metadata.name} and {component.name} have {length} characters together; "
-                    f"{COMBINED_NAME_LIMIT} is the most"
-                )
+        names = [component.name for component in self.spec.components]
+        check_names(
+            self.metadata.name, names, [bool(one.multinode) for one in self.spec.components]
+        )
         return self
+
+
+def check_names(graph: str, components: list[str], multinode: list[bool]) -> None:
+    """Refuse, by a ``ValueError``, names that collide or from which Grove makes too long ones."""
+    lower = [name.lower() for name in components]
+    if len(set(lower)) != len(lower):
+        raise ValueError("component names must be unique")
+    for name, spread in zip(components, multinode, strict=True):
+        length = len(graph) + len(name) + (ROLE_SUFFIX if spread else 0)
+        if length > COMBINED_NAME_LIMIT:
+            raise ValueError(
+                f"{graph} and {name} have {length} characters together; "
+                f"{COMBINED_NAME_LIMIT} is the most"
+            )
 
 
 class ConfigMap(Model):

@@ -7,19 +7,25 @@ from typing import Any
 from aiconf.deploy.launch import (
     Launch,
     Setting,
+    Site,
+    exchange_words,
     graph_sizes,
     literal,
     per_rank,
+    reuses,
     sequences_why,
     served_model,
+    spelled,
 )
+from aiconf.deploy.versions import require
+from aiconf.deploy.vllm import kvbm_env
 from aiconf.errors import UserError
 from aiconf.serving.plan import Plan, Worker
 
 CONFIG_FOLDER = "/etc/aiconf"  # where the engine file is mounted in the container
 
 
-def launch(plan: Plan, worker: Worker, name: str) -> Launch:
+def launch(plan: Plan, worker: Worker, site: Site) -> Launch:
     """Return the launch of ``worker``: its engine file is mounted from a ConfigMap.
 
     Sizes that the Dynamo wrapper registers itself are on the command line as well.
@@ -35,15 +41,20 @@ def launch(plan: Plan, worker: Worker, name: str) -> Launch:
             f"{layout}: TensorRT-LLM's attention DP has one attention rank per GPU: "
             f"use tp1dp{layout.tp * layout.dp}"
         )
-    config = engine_config(plan, worker)
     return Launch(
         module="dynamo.trtllm",
-        dynamo=_wrapper(worker),
+        dynamo=spelled(_wrapper(worker, site), site),
         engine=_engine(plan, worker),
-        config=config,
-        config_why=_reasons(worker),
+        config=engine_config(plan, worker, site),
+        config_why=_reasons(worker, site),
         mounted=True,
+        env=kvbm_env(site) | _exchange(plan, worker),
     )
+
+
+def _exchange(plan: Plan, worker: Worker) -> dict[str, str]:
+    """Return the variable that holds the engine to the exchange that was predicted."""
+    return dict(word.split("=", 1) for word in exchange_words(plan, worker))
 
 
 def _engine(plan: Plan, worker: Worker) -> tuple[Setting, ...]:
@@ -61,13 +72,21 @@ def _engine(plan: Plan, worker: Worker) -> tuple[Setting, ...]:
     return tuple(settings)
 
 
-def _wrapper(worker: Worker) -> tuple[Setting, ...]:
+def _wrapper(worker: Worker, site: Site) -> tuple[Setting, ...]:
     settings = [
+        Setting("max-batch-size", _batch(worker), "the wrapper tells router and planner its own"),
+        Setting("max-num-tokens", worker.token_budget),
+        Setting("max-seq-len", worker.max_model_len),
         Setting("kv-block-size", worker.kv_block_size, "equals tokens_per_block of the file"),
         Setting("extra-engine-args", f"{CONFIG_FOLDER}/{config_file(worker)}", "all settings"),
     ]
     if worker.role != "agg":
         settings.append(Setting("disaggregation-mode", worker.role))
+    if site.kv_events:
+        why = "the router learns which blocks are held"
+        settings.append(Setting("publish-kv-events", True, why))
+    if site.host_cache_gb is not None:
+        settings.append(Setting("connector", "kvbm", "KVBM keeps blocks in further tiers"))
     return tuple(settings)
 
 
@@ -76,10 +95,11 @@ def config_file(worker: Worker) -> str:
     return "worker.yaml" if worker.role == "agg" else f"{worker.role}.yaml"
 
 
-def engine_config(plan: Plan, worker: Worker) -> dict[str, Any]:
+def engine_config(plan: Plan, worker: Worker, site: Site) -> dict[str, Any]:
     """Return the engine file: every field that the prediction assumed (PyTorch backend)."""
     layout, batch = worker.parallel, _batch(worker)
-    sizes = graph_sizes(worker, batch)
+    # The engine's connector interface, which KVBM uses, does not work inside CUDA graphs.
+    sizes = graph_sizes(worker, batch) if site.host_cache_gb is None else []
     config: dict[str, Any] = {
         "backend": "pytorch",
         "tensor_parallel_size": layout.tp * layout.dp,
@@ -101,8 +121,9 @@ def engine_config(plan: Plan, worker: Worker) -> dict[str, Any]:
         "kv_cache_config": {
             "dtype": _kv_dtype(plan, worker),
             "tokens_per_block": worker.kv_block_size,
-            "enable_block_reuse": worker.prefix_caching,
-            "free_gpu_memory_fraction": worker.memory_fraction,
+            "enable_block_reuse": reuses(worker, site),
+            **({"enable_partial_reuse": False} if site.host_cache_gb is not None else {}),
+            "free_gpu_memory_fraction": round(worker.memory_fraction, 4),
         },
         "cuda_graph_config": {"batch_sizes": sizes, "enable_padding": True} if sizes else None,
     }
@@ -112,7 +133,20 @@ def engine_config(plan: Plan, worker: Worker) -> dict[str, Any]:
             "backend": "DEFAULT",
             "max_tokens_in_buffer": blocks * worker.kv_block_size,
         }
+    if plan.drafts:
+        config["speculative_config"] = _speculation(plan, site)
     return config
+
+
+def _speculation(plan: Plan, site: Site) -> dict[str, Any]:
+    if not plan.draft_model:
+        return {"decoding_type": "MTP", "num_nextn_predict_layers": plan.drafts}
+    require(site.runtime, "eagle")
+    return {
+        "decoding_type": "Eagle3",
+        "max_draft_len": plan.drafts,
+        "speculative_model": plan.draft_model,
+    }
 
 
 def _batch(worker: Worker) -> int:
@@ -132,7 +166,7 @@ def _kv_dtype(plan: Plan, worker: Worker) -> str:
     )
 
 
-def _reasons(worker: Worker) -> dict[tuple[str | int, ...], str]:
+def _reasons(worker: Worker, site: Site) -> dict[tuple[str | int, ...], str]:
     pp = worker.parallel.pp
     stages = f", in {pp} batches (one per pipeline stage)" if pp > 1 else ""
     reasons: dict[tuple[str | int, ...], str] = {
@@ -144,6 +178,10 @@ def _reasons(worker: Worker) -> dict[tuple[str | int, ...], str]:
         ("kv_cache_config", "free_gpu_memory_fraction"): "of what weights leave free",
         ("cuda_graph_config",): "batch sizes with a captured CUDA graph",
     }
+    if site.reuse:
+        reasons["kv_cache_config", "enable_block_reuse"] = site.reuse
+    if site.host_cache_gb is not None:
+        reasons[("cuda_graph_config",)] = "KVBM works without graphs only: slower than predicted"
     if worker.role != "agg":
         reasons["cache_transceiver_config", "max_tokens_in_buffer"] = "holds the longest sequence"
     return reasons

@@ -1,4 +1,4 @@
-"""Which engine each NVIDIA Dynamo release holds: the version matrix, read from data."""
+"""Which engine each NVIDIA Dynamo release holds, and how it spells flags: read from data."""
 
 from __future__ import annotations
 
@@ -20,20 +20,36 @@ class _Release(BaseModel):
     dynamo: str
     engines: dict[str, str]
     api: Api
-    flags_checked: bool
+
+
+class _Renamed(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    before: str
+    was: str
+    value: bool | None = None
+
+
+class _Need(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    since: str
+    what: str
 
 
 class _Matrix(BaseModel):
     model_config = ConfigDict(extra="forbid")
     registry: str
     images: dict[str, str]
+    components: dict[str, str]
     releases: list[_Release]
+    renamed: dict[str, dict[str, _Renamed]]
+    needs: dict[str, dict[str, _Need]]
 
 
 @dataclass(frozen=True)
 class Runtime:
     """The container of one backend in one Dynamo release."""
 
+    backend: str
     dynamo: str  # release, e.g. 1.6.1; also the image tag, which must be strict semver
     api: Api  # newest manifest API that the release's operator serves
     image: str  # repository:tag
@@ -45,31 +61,74 @@ def _matrix(path: Path) -> _Matrix:
     return _Matrix.model_validate(read_yaml(path))
 
 
+def _releases() -> _Matrix:
+    return _matrix(data_dir("templates") / "dynamo_versions.yaml")
+
+
+def releases() -> tuple[str, ...]:
+    """Return the Dynamo releases that manifests can be written for, newest first."""
+    return tuple(release.dynamo for release in _releases().releases)
+
+
 def runtime(backend: str, dynamo: str | None = None) -> Runtime:
     """Return the container that runs ``backend`` (vllm, sglang, trtllm).
 
     Parameters
     ----------
     dynamo
-        Dynamo release; the newest when None.
+        Dynamo release; the newest when None. ``1.4`` stands for the release of that series.
 
     Raises
     ------
     UserError
-        Unknown backend or release, or a release whose engine flags were never checked.
+        Unknown backend or release.
     """
-    matrix = _matrix(data_dir("templates") / "dynamo_versions.yaml")
+    matrix = _releases()
     if backend not in matrix.images:
         raise unknown("backend", backend, matrix.images)
-    releases = {release.dynamo: release for release in matrix.releases}
-    wanted = dynamo or matrix.releases[0].dynamo
-    if wanted not in releases:
-        raise unknown("Dynamo release", wanted, releases)
-    release = releases[wanted]
-    if not release.flags_checked:
-        checked = ", ".join(name for name, entry in releases.items() if entry.flags_checked)
-        raise UserError(
-            f"manifests for Dynamo {wanted} are not supported yet; supported: {checked}"
-        )
+    known = {release.dynamo: release for release in matrix.releases}
+    series = {name.rpartition(".")[0]: name for name in known}
+    wanted = series.get(dynamo or "", dynamo or matrix.releases[0].dynamo)
+    if wanted not in known:
+        raise unknown("Dynamo release", wanted, known)
+    release = known[wanted]
     image = f"{matrix.registry}/{matrix.images[backend]}:{release.dynamo}"
-    return Runtime(release.dynamo, release.api, image, release.engines[backend])
+    return Runtime(backend, release.dynamo, release.api, image, release.engines[backend])
+
+
+def engines() -> dict[str, dict[str, str]]:
+    """Return the engine versions of every known Dynamo release, newest first."""
+    return {release.dynamo: release.engines for release in _releases().releases}
+
+
+def component_image(component: str, dynamo: str) -> str:
+    """Return the container of a component that belongs to no backend (frontend) in a release."""
+    matrix = _releases()
+    return f"{matrix.registry}/{matrix.components[component]}:{dynamo}"
+
+
+def spelling(at: Runtime, word: str) -> tuple[str, bool | None]:
+    """Return how the release spells ``word``, and the value it has there (None: the same)."""
+    renamed = _releases().renamed.get(at.backend, {}).get(word)
+    if renamed is None or not _older(at.dynamo, renamed.before):
+        return word, None
+    return renamed.was, renamed.value
+
+
+def require(at: Runtime, feature: str) -> None:
+    """Refuse, by a ``UserError``, a feature that the release cannot be asked for."""
+    need = _releases().needs.get(at.backend, {}).get(feature)
+    if need is not None and _older(at.dynamo, need.since):
+        able = [name for name in releases() if not _older(name, need.since)]
+        raise UserError(
+            f"{at.backend} in Dynamo {at.dynamo} cannot be asked for {need.what}: "
+            f"use Dynamo {', '.join(able)}"
+        )
+
+
+def _older(release: str, than: str) -> bool:
+    return _numbers(release) < _numbers(than)
+
+
+def _numbers(release: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in release.split("."))

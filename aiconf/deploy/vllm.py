@@ -1,4 +1,4 @@
-"""A worker as a ``dynamo.vllm`` command line (flags of vLLM 0.31)."""
+"""A worker as a ``dynamo.vllm`` command line (flags of vLLM 0.31 and how older ones spell them)."""
 
 from __future__ import annotations
 
@@ -8,20 +8,30 @@ from aiconf.deploy.launch import (
     Launch,
     Nodes,
     Setting,
+    Site,
+    balanced_experts,
+    exchange_words,
     literal,
     per_rank,
+    reuses,
     sequences_why,
     served_model,
+    spelled,
     spread,
 )
+from aiconf.deploy.versions import require, spelling
 from aiconf.errors import UserError
 from aiconf.serving.plan import Plan, Worker
 
 _KV_DTYPE = {"bf16": "bfloat16", "fp8": "fp8"}
 
 
-def launch(plan: Plan, worker: Worker, name: str) -> Launch:
-    """Return the launch of ``worker``; ``name`` is unique to it inside the namespace.
+_EVENT_PORT = 20080  # of KV events; each attention rank adds its number
+_KVBM = "kvbm.vllm_integration.connector"
+
+
+def launch(plan: Plan, worker: Worker, site: Site) -> Launch:
+    """Return the launch of ``worker``.
 
     Raises
     ------
@@ -30,13 +40,18 @@ def launch(plan: Plan, worker: Worker, name: str) -> Launch:
     """
     nodes = spread(worker)
     _check(worker, nodes)
-    engine = (
-        Setting("model", literal(plan.model.checkpoint)),
-        Setting("served-model-name", literal(served_model(plan))),
-        *_parallel(plan, worker),
-        *_scheduling(worker),
-        *_cache(worker),
-        *_transfer(worker, nodes, name),
+    engine = spelled(
+        (
+            Setting("model", literal(plan.model.checkpoint)),
+            Setting("served-model-name", literal(served_model(plan))),
+            *_parallel(plan, worker, site),
+            *_scheduling(worker),
+            *_cache(worker, site),
+            *_speculation(plan),
+            *_transfer(worker, nodes, site),
+            *_events(site),
+        ),
+        site,
     )
     role = () if worker.role == "agg" else (Setting("disaggregation-mode", worker.role),)
     return Launch(
@@ -45,7 +60,17 @@ def launch(plan: Plan, worker: Worker, name: str) -> Launch:
         engine=engine,
         config={setting.flag: setting.value for setting in engine},
         config_why={(setting.flag,): setting.why for setting in engine if setting.why},
+        env=kvbm_env(site),
     )
+
+
+def kvbm_env(site: Site) -> dict[str, str]:
+    """Return the sizes of KVBM's tiers as it reads them."""
+    sizes = {
+        "DYN_KVBM_CPU_CACHE_GB": site.host_cache_gb,
+        "DYN_KVBM_DISK_CACHE_GB": site.disk_cache_gb,
+    }
+    return {name: f"{size:g}" for name, size in sizes.items() if size is not None}
 
 
 def _check(worker: Worker, nodes: Nodes) -> None:
@@ -63,7 +88,7 @@ def _check(worker: Worker, nodes: Nodes) -> None:
         )
 
 
-def _parallel(plan: Plan, worker: Worker) -> list[Setting]:
+def _parallel(plan: Plan, worker: Worker, site: Site) -> list[Setting]:
     layout = worker.parallel
     settings = [
         Setting("tensor-parallel-size", layout.tp, f"layout {layout}, chosen by the search"),
@@ -73,16 +98,29 @@ def _parallel(plan: Plan, worker: Worker) -> list[Setting]:
     if plan.model.is_moe:
         experts = "enable-expert-parallel" if layout.ep > 1 else "no-enable-expert-parallel"
         settings.append(Setting(experts, True, f"experts over {layout.ep} ranks (tp x dp or 1)"))
-    if worker.exchange == "allgather_reducescatter":
+    if worker.moe_backend:
+        require(site.runtime, "moe-backend")
+        settings.append(Setting("moe-backend", worker.moe_backend, "kernels predicted"))
+    exchange = exchange_words(plan, worker)
+    if not exchange and worker.exchange == "allgather_reducescatter":
+        exchange = ["--all2all-backend", worker.exchange]
+    if exchange:
         why = "how tokens reach experts in the prediction"
-        settings.append(Setting("all2all-backend", worker.exchange, why))
+        settings.append(Setting(exchange[0].removeprefix("--"), exchange[1], why))
+    redundant = balanced_experts(plan, worker)
+    if redundant:
+        why = "experts were predicted balanced: one redundant copy per rank"
+        settings.append(Setting("enable-eplb", True, why))
+        settings.append(Setting("eplb-config", {"num_redundant_experts": redundant}))
     return settings
 
 
 def _scheduling(worker: Worker) -> list[Setting]:
     sizes = sorted(set(worker.graph_sizes))
     graphs: dict[str, Any] = (
-        {"cudagraph_capture_sizes": sizes} if sizes else {"cudagraph_mode": "NONE"}
+        {"cudagraph_mode": "FULL_AND_PIECEWISE", "cudagraph_capture_sizes": sizes}
+        if sizes
+        else {"cudagraph_mode": "NONE"}
     )
     # The engine refuses a budget below one token per sequence.
     budget = max(worker.token_budget, per_rank(worker))
@@ -95,28 +133,73 @@ def _scheduling(worker: Worker) -> list[Setting]:
     ]
 
 
-def _cache(worker: Worker) -> list[Setting]:
-    reuse = "enable-prefix-caching" if worker.prefix_caching else "no-enable-prefix-caching"
+def _cache(worker: Worker, site: Site) -> list[Setting]:
+    reuse = "enable-prefix-caching" if reuses(worker, site) else "no-enable-prefix-caching"
     return [
         Setting(
             "gpu-memory-utilization",
-            worker.memory_fraction,
+            round(worker.memory_fraction, 4),
             "of the GPU: weights, activations and KV cache together",
         ),
         Setting("kv-cache-dtype", _KV_DTYPE[worker.kv_dtype]),
         Setting("block-size", worker.kv_block_size),
-        Setting(reuse, True),
+        Setting(reuse, True, site.reuse),
     ]
 
 
-def _transfer(worker: Worker, nodes: Nodes, name: str) -> list[Setting]:
-    if worker.role == "agg":
+def _speculation(plan: Plan) -> list[Setting]:
+    if not plan.drafts:
         return []
+    config: dict[str, Any] = {"method": "mtp", "num_speculative_tokens": plan.drafts}
+    if plan.draft_model:
+        config |= {"method": "eagle3", "model": literal(plan.draft_model)}
+    return [Setting("speculative-config", config, f"{plan.drafts} drafts per iteration")]
+
+
+def _transfer(worker: Worker, nodes: Nodes, site: Site) -> list[Setting]:
+    tiers = site.host_cache_gb is not None
+    if worker.role == "agg":
+        own = [Setting("kv-transfer-config", _kvbm(), "KVBM keeps blocks in further tiers")]
+        return [*own, _no_hybrid()] if tiers else []
     role = "kv_producer" if worker.role == "prefill" else "kv_consumer"
-    config = {"kv_connector": "NixlConnector", "kv_role": role}
+    config: dict[str, Any] = {
+        "kv_connector": "NixlConnector",
+        "kv_role": spelling(site.runtime, role)[0],
+    }
+    if tiers:
+        config = {
+            "kv_connector": "PdConnector",
+            "kv_connector_module_path": _KVBM,
+            "kv_role": "kv_both",
+            "kv_connector_extra_config": {"connectors": [_kvbm(), config]},
+        }
     if worker.parallel.tp * worker.parallel.pp > nodes.gpus_per_pod:
-        # Every node of one engine must present the same identity, every replica another one;
-        # Grove tells a pod the index of its replica.
-        replica = "-$(GROVE_PCSG_INDEX)" if worker.replicas > 1 else ""
-        config["engine_id"] = f"{name}{replica}"
-    return [Setting("kv-transfer-config", config, "KV blocks move from prefill to decode by NIXL")]
+        # Every node of one engine must present the same identity, every replica another one.
+        config["engine_id"] = f"{site.name}{site.replica}"
+    why = "KV blocks move from prefill to decode by NIXL"
+    found = [Setting("kv-transfer-config", config, why)]
+    return [*found, _no_hybrid()] if tiers else found
+
+
+def _kvbm() -> dict[str, Any]:
+    return {
+        "kv_connector": "DynamoConnector",
+        "kv_connector_module_path": _KVBM,
+        "kv_role": "kv_both",
+    }
+
+
+def _no_hybrid() -> Setting:
+    return Setting("disable-hybrid-kv-cache-manager", True, "KVBM holds one kind of block")
+
+
+def _events(site: Site) -> list[Setting]:
+    if not site.kv_events:
+        return []
+    config = {
+        "enable_kv_cache_events": True,
+        "publisher": "zmq",
+        "topic": "kv-events",
+        "endpoint": f"tcp://*:{_EVENT_PORT + site.ports}",
+    }
+    return [Setting("kv-events-config", config, "the router learns which blocks are held")]

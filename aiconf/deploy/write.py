@@ -10,15 +10,21 @@ from typing import TYPE_CHECKING, Any
 from aiconf.errors import UserError
 
 if TYPE_CHECKING:
-    from aiconf.deploy.dgd import Deployment, Options
+    from aiconf.deploy.dgd import Deployment
+    from aiconf.deploy.options import Options
+    from aiconf.deploy.planner import Planner
     from aiconf.serving.plan import Plan
 
-_ENGINE_FILES = ("engine_worker.yaml", "engine_prefill.yaml", "engine_decode.yaml")
+# What a folder of ours may hold; with --force, such files of an earlier deployment go away.
+_OURS = ("deploy.yaml", "engine_*.yaml", "launch_node_*.sh", "benchmark.yaml", "request.yaml",
+         "model-cache.yaml", "llm-d-values.yaml", "planner_profile/*/raw_data.npz",
+         "README.md")  # fmt: skip
 
 
 def write_deployment(
-    plan: Plan, folder: Path, *, force: bool = False, options: Options | None = None
-) -> list[Path]:
+    plan: Plan, folder: Path, *, force: bool = False, options: Options | None = None,
+    planner: Planner | None = None,
+) -> list[Path]:  # fmt: skip
     """Write the deployment of ``plan`` into ``folder``, all or nothing.
 
     Parameters
@@ -29,7 +35,10 @@ def write_deployment(
     Returns
     -------
     list of Path
-        ``deploy.yaml``, one ``engine_<component>.yaml`` per kind of worker, ``README.md``.
+        ``deploy.yaml``; ``engine_<component>.yaml`` per kind of worker; ``benchmark.yaml``, a Job
+        that measures the predicted point; ``request.yaml`` for Dynamo's own profiler;
+        ``launch_node_<n>.sh`` for Docker; ``llm-d-values.yaml``; ``model-cache.yaml`` where a
+        cache was asked for; ``planner_profile/`` with a planner; ``README.md``.
 
     Raises
     ------
@@ -38,7 +47,8 @@ def write_deployment(
     """
     from aiconf.deploy.dgd import build
 
-    files = contents(build(plan, options))
+    files: dict[str, str | bytes] = dict(contents(build(plan, options, planner)))
+    files |= planner.files if planner else {}
     try:
         _check_target(folder, force)
         target = folder.resolve()
@@ -60,28 +70,67 @@ def _check_target(folder: Path, force: bool) -> None:
         raise UserError(f"{folder} is not empty: name another folder, or use --force to replace")
 
 
-def _place(files: dict[str, str], staged: Path, folder: Path) -> None:
-    for name, text in files.items():
-        (staged / name).write_text(text, encoding="utf-8", newline="\n")
+def _place(files: dict[str, str | bytes], staged: Path, folder: Path) -> None:
+    for name, content in files.items():
+        (staged / name).parent.mkdir(parents=True, exist_ok=True)
+        data = content if isinstance(content, bytes) else content.encode("utf-8")
+        (staged / name).write_bytes(data)
+        if name.endswith(".sh"):
+            mode = (staged / name).stat().st_mode
+            (staged / name).chmod(mode | (mode & 0o444) >> 2)  # may run it who may read it
     if not folder.exists():
         staged.rename(folder)
         return
     for name in files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (staged / name).replace(folder / name)
-    for name in set(_ENGINE_FILES) - set(files):
-        (folder / name).unlink(missing_ok=True)
+    for pattern in _OURS:
+        for old in folder.glob(pattern):
+            if old.relative_to(folder).as_posix() not in files:
+                old.unlink()
 
 
 def contents(deployment: Deployment) -> dict[str, str]:
     """Return the text of every file of ``deployment`` by name."""
-    from aiconf.deploy.render import render
+    from aiconf.deploy import docker, jobs, llmd
+    from aiconf.deploy.render import render, render_all
+    from aiconf.deploy.request import deployment_request
 
     files = {"deploy.yaml": manifest(deployment)}
     for part in deployment.parts:
         head = f"# Engine settings of the {part.component} ({part.launch.module}).\n---\n"
         text = render(part.launch.config, part.launch.config_why)
         files[f"engine_{part.component}.yaml"] = head + text
-    files["README.md"] = _readme(deployment)
+    if deployment.options.model_cache:
+        documents = [render(one) for one in jobs.model_cache(deployment)]
+        files["model-cache.yaml"] = render_all(
+            documents, ["Weights of the model, downloaded once for all pods."]
+        )
+    job, why = jobs.benchmark(deployment)
+    files["benchmark.yaml"] = render_all(
+        [render(job, why)], ["Measures the predicted operating point with AIPerf."]
+    )
+    files["request.yaml"] = render_all(
+        [render(deployment_request(deployment))],
+        ["The same question to Dynamo's own profiler; it deploys nothing by itself.",
+         "Add spec.sla with your targets: ttft and itl in milliseconds."],
+    )  # fmt: skip
+    absent = {}
+    reason = docker.why_not(deployment)
+    if reason:
+        absent["launch_node_N.sh"] = reason
+    else:
+        for name, values in docker.scripts(deployment).items():
+            files[name] = _template("launch_node.sh.j2", values)
+    reason = llmd.why_not(deployment)
+    if reason:
+        absent["llm-d-values.yaml"] = reason
+    else:
+        files["llm-d-values.yaml"] = render_all(
+            [render(llmd.values(deployment))],
+            ["The same workers for llm-d: values of the chart llm-d-modelservice."],
+        )
+    files["README.md"] = _readme(deployment, files, absent)
     return files
 
 
@@ -104,13 +153,38 @@ def manifest(deployment: Deployment) -> str:
     return render_all(documents, header)
 
 
-def _readme(deployment: Deployment) -> str:
+def _readme(deployment: Deployment, files: dict[str, str], absent: dict[str, str]) -> str:
     import json
+
+    from aiconf.deploy.launch import served_model
+
+    plan = deployment.plan
+    body = {
+        "model": served_model(plan),
+        "messages": [{"role": "user", "content": "Say hello."}],
+        "max_tokens": 16,
+    }
+    parts = {part.worker.role: part.worker for part in deployment.parts}
+    serving = parts.get("agg") or parts["decode"]
+    values = {
+        "deployment": deployment,
+        "plan": plan,
+        "model": served_model(plan),
+        "body": json.dumps(body),
+        "frontend": f"{deployment.name}-frontend",
+        "files": files,
+        "absent": absent,
+        "serving": serving,
+        "prefill": parts.get("prefill"),
+    }
+    return _template("deploy_readme.md.j2", values)
+
+
+def _template(name: str, values: dict[str, Any]) -> str:
     import shlex
 
     import jinja2
 
-    from aiconf.deploy.launch import served_model
     from aiconf.resources import data_dir
 
     environment = jinja2.Environment(
@@ -123,23 +197,16 @@ def _readme(deployment: Deployment) -> str:
     )
     environment.filters["sh"] = lambda value: shlex.quote(str(value))
     environment.filters["code"] = _code
-    plan = deployment.plan
-    body = {
-        "model": served_model(plan),
-        "messages": [{"role": "user", "content": "Say hello."}],
-        "max_tokens": 16,
-    }
-    values: dict[str, Any] = {
-        "deployment": deployment,
-        "plan": plan,
-        "model": served_model(plan),
-        "body": json.dumps(body),
-        "frontend": f"{deployment.name}-frontend",
-    }
-    return environment.get_template("deploy_readme.md.j2").render(values)
+    environment.filters["line"] = _line
+    return environment.get_template(name).render(values)
+
+
+def _line(value: object) -> str:
+    """Return ``value`` on one line, as a comment may hold it."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())
 
 
 def _code(value: object) -> str:
     """Return ``value`` as inline Markdown code of one line, safe inside a table."""
-    text = " ".join(str(value).split()).replace("`", "'").replace("|", "/")
+    text = _line(value).replace("`", "'").replace("|", "/")
     return f"`{text}`"

@@ -91,9 +91,7 @@ class AttentionTimer:
             for kind in Origin:
                 attention[kind] += np.where(origin == kind, time, 0.0)
 
-    def _timed(
-        self, batch: Batch
-    ) -> Iterator[tuple[Heads | Latent, str, Origins | None, Array]]:
+    def _timed(self, batch: Batch) -> Iterator[tuple[Heads | Latent, str, Origins | None, Array]]:
         """Yield (shape, phase, origin where known, seconds of all layers)."""
         tables = self._tables
         prefill, decode = batch.prefill_tokens > 0, batch.decode > 0

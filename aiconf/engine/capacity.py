@@ -17,6 +17,10 @@ from aiconf.system.spec import System
 
 Array = NDArray[np.float64]
 
+# Share of a GPU's memory that the search leaves empty, since the model of memory may miss that
+# much (docs/decisions/memory-margin.md).
+TIGHT = 0.03
+
 
 @dataclass(frozen=True)
 class Capacity:
@@ -47,19 +51,31 @@ class Capacity:
             held = held + seen * each
         return held
 
-    def sequences(self, isl: float, osl: float) -> float:
+    def sequences(self, isl: float, osl: float, spare: float = 0.0) -> float:
         """Running sequences of one attention rank that fit in steady state.
 
         A decoding sequence holds its prompt and half its output on average, with a standard
         deviation of osl / sqrt(12); two deviations of the sum over sequences are kept free, so
         that preemption is rare: n mean + 2 deviation sqrt(n) = kv, solved for n.
+        spare: bytes of ``kv`` that shall stay empty.
         """
-        if self.kv <= 0 or float(self.sequence_bytes(isl + osl)) > self.kv:
+        room = self.kv - spare
+        if room <= 0 or float(self.sequence_bytes(isl + osl)) > room:
             return 0.0
-        mean = float(self.sequence_bytes(isl + osl / 2.0))
-        spread = (float(self.sequence_bytes(isl + osl)) - float(self.sequence_bytes(isl))) / 12**0.5
-        root = (-2.0 * spread + (4.0 * spread**2 + 4.0 * mean * self.kv) ** 0.5) / (2.0 * mean)
+        mean, spread = self._spread(isl, osl)
+        root = (-2.0 * spread + (4.0 * spread**2 + 4.0 * mean * room) ** 0.5) / (2.0 * mean)
         return float(max(root**2, 1.0))
+
+    def held(self, sequences: float, isl: float, osl: float) -> float:
+        """Bytes that so many running sequences of one attention rank need (see ``sequences``)."""
+        mean, spread = self._spread(isl, osl)
+        return float(sequences * mean + 2.0 * spread * sequences**0.5)
+
+    def _spread(self, isl: float, osl: float) -> tuple[float, float]:
+        """Mean bytes of a running sequence and their standard deviation."""
+        mean = float(self.sequence_bytes(isl + osl / 2.0))
+        most, least = float(self.sequence_bytes(isl + osl)), float(self.sequence_bytes(isl))
+        return mean, (most - least) / 12**0.5
 
 
 def _ffn_width(spec: ModelSpec, parallel: Parallel) -> float:
@@ -116,6 +132,7 @@ def capacity(
         fraction = traits.memory_fraction(
             gpu.memory_bytes, gpu.sm, parallel, token_budget=token_budget * parallel.dp, mla=mla
         )
+        fraction = round(fraction - traits.memory.margin, 4)
     weights, per_token, state, width = _held(spec, parallel, kv_dtype, drafting)
     activations = traits.activation_bytes(
         tokens=token_budget,

@@ -23,9 +23,7 @@ class LinearTimer:
         self._tables = tables
         self._blocks = [
             (
-                Recurrence(
-                    o.kind, o.key_heads, o.value_heads, o.key_dim, o.value_dim, o.taps
-                ),
+                Recurrence(o.kind, o.key_heads, o.value_heads, o.key_dim, o.value_dim, o.taps),
                 o.count * scale,
             )
             for o in stage

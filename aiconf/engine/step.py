@@ -291,9 +291,7 @@ class StepModel:
             wide = wide_moe_seconds(tables, dtype, shape, TOKENS, balanced=balanced)
             if wide is not None:
                 return wide
-        return moe_seconds(
-            tables, dtype, shape, TOKENS, attention_dp=operator.attention_dp
-        )
+        return moe_seconds(tables, dtype, shape, TOKENS, attention_dp=operator.attention_dp)
 
     def _collective(self, operator: Collective, moved: Array) -> tuple[Array, Origins]:
         """An all-reduce takes the kernel that also norms as far as the engine uses it.

@@ -13,9 +13,7 @@ from typing import Any, ClassVar, Literal
 
 FORBID: dict[str, Any] = {"extra": "forbid"}
 
-AllToAll = Literal[
-    "nvlink_one_sided", "nvlink_two_sided", "deepep_ht", "deepep_ll", "deepep_auto"
-]
+AllToAll = Literal["nvlink_one_sided", "nvlink_two_sided", "deepep_ht", "deepep_ll", "deepep_auto"]
 Exchange = Literal["none", "all_reduce", "allgather_reducescatter"] | AllToAll
 
 
@@ -123,6 +121,7 @@ class Memory:
     after weights, peak activations and graphs is KV.
     fraction: default; None where ``static_share`` computes it. fraction_wide: setting
         used from ``wide_ranks`` attention ranks on in place of the computed one; None: never.
+    margin: lowered by so much, where a user wants more memory left empty.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
@@ -132,6 +131,7 @@ class Memory:
     fraction_wide: float | None
     wide_ranks: int
     static_share: StaticShare | None
+    margin: float = 0.0
 
 
 @dataclass(frozen=True)

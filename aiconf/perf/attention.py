@@ -62,9 +62,7 @@ def _nearest_heads(rows: Columns, shape: Heads) -> tuple[Heads, NDArray[np.bool_
     far += np.abs(np.log2(unique[:, 2] / unique[:, 3] / (shape.heads / shape.kv_heads)))
     best = unique[int(np.argmin(far))].astype(np.int64)
     mask = place == int(np.argmin(far))
-    found = Heads(
-        int(best[2]), int(best[3]), int(best[0]), int(best[1]) or None, shape.kv_dtype
-    )
+    found = Heads(int(best[2]), int(best[3]), int(best[0]), int(best[1]) or None, shape.kv_dtype)
     return found, mask
 
 

@@ -102,9 +102,7 @@ def _curve(tables: Tables, dtype: str, n: int, k: int) -> tuple[Surface | None, 
     return None, Origin.FALLBACK
 
 
-def gemm_seconds(
-    tables: Tables, dtype: str, n: int, k: int, m: ArrayLike
-) -> tuple[Array, Origins]:
+def gemm_seconds(tables: Tables, dtype: str, n: int, k: int, m: ArrayLike) -> tuple[Array, Origins]:
     """Time of one product for an array of ``m`` (tokens), and where each came from."""
     tokens: NDArray[np.float64] = np.maximum(np.asarray(m, dtype=np.float64), 1.0)
     key = ("gemm", dtype, n, k)

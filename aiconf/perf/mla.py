@@ -106,9 +106,7 @@ def mla_kernel(tables: Tables, phase: str, shape: Latent) -> MlaKernel:
     return kernel
 
 
-def mla_decode_seconds(
-    tables: Tables, shape: Latent, batch: ArrayLike, past: ArrayLike
-) -> Array:
+def mla_decode_seconds(tables: Tables, shape: Latent, batch: ArrayLike, past: ArrayLike) -> Array:
     """Decode of ``batch`` sequences with ``past`` cached tokens each (one layer), in seconds."""
     kernel = mla_kernel(tables, "decode", shape)
     b = np.maximum(np.asarray(batch, dtype=np.float64), 1.0)

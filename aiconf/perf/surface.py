@@ -109,8 +109,7 @@ class Surface:
         """Time at the coordinates (broadcast together), in seconds."""
         points = [np.asarray(c, dtype=np.float64) for c in coordinates]
         held = [
-            np.clip(point, axis[0], axis[-1])
-            for axis, point in zip(self.axes, points, strict=True)
+            np.clip(point, axis[0], axis[-1]) for axis, point in zip(self.axes, points, strict=True)
         ]
         time = self._inside(held)
         if all((h == p).all() for h, p in zip(held, points, strict=True)):

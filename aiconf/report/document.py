@@ -40,6 +40,11 @@ The document of a search (times in ms, rates per second, sizes in GPUs and token
     null, or ``text``, ``breaking`` (names of targets) and ``lowest`` (per target, ms).
 ``notes``
     Sentences.
+``baseline``
+    Only with a manifest to compare with: its ``file``, ``today`` (a candidate: the operating
+    point of that deployment that serves the objective best within the targets), whether it
+    ``meets_targets`` there, and of the best over it ``throughput_ratio`` (output tok/s/GPU),
+    ``ttft_ratio``, ``tpot_ratio``; ``notes``: how the manifest was read.
 
 The document of an estimate has ``aiconf``, ``inputs`` (without mode, objective and targets),
 ``best``, ``iterations``, ``origins``, ``memory`` and ``notes``. ``memory``: per kind of worker,
@@ -55,6 +60,7 @@ from typing import Any
 import numpy as np
 
 from aiconf import __version__
+from aiconf.engine.capacity import TIGHT
 from aiconf.report.verdict import comparison, notes, unmet
 from aiconf.search.candidates import pareto
 from aiconf.search.explain import Iteration, explain, origins
@@ -106,8 +112,25 @@ def estimate_document(request: Request, found: Found) -> dict[str, Any]:
         **_explained(request, found),
         "memory": _memories(request, found),
     }
-    document["notes"] = notes(request, document)
+    document["notes"] = [*notes(request, document), *_tight(request, found)]
     return document
+
+
+def _tight(request: Request, found: Found) -> list[str]:
+    """Say when the sequences that run come near what memory holds."""
+    variant, work = found.variant, request.workload
+    rows = max(found.value("batch") / variant.parallel.dp, 1.0)
+    room = variant.platform.capacity(
+        variant.spec, variant.parallel, token_budget=int(found.value("token_budget")),
+        max_sequences=max(round(rows), 1), kv_dtype=variant.kv_dtype,
+    )  # fmt: skip
+    left = room.kv - room.held(rows, work.isl, work.osl)
+    if left >= TIGHT * room.total:
+        return []
+    return [
+        f"{max(left, 0.0) / GIB:.1f} GiB per GPU are left beside {rows:.0f} sequences per rank: "
+        f"within {TIGHT:.0%} of memory, which the search avoids; see --memory-margin"
+    ]
 
 
 def _inputs(request: Request) -> Record:

@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aiconf.report.planned import planner_of
 from aiconf.report.style import Style
 from aiconf.search.request import Request
 from aiconf.search.rows import columns, record
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import pandas
     from matplotlib.figure import Figure
 
+    from aiconf.deploy.options import Options
     from aiconf.search.finalists import Settled
 
 
@@ -28,6 +30,7 @@ class SearchResult:
     request: Request
     outcome: Outcome
     remarks: tuple[str, ...] = ()
+    baseline: dict[str, Any] | None = None
 
     @cached_property
     def frame(self) -> pandas.DataFrame:
@@ -60,7 +63,8 @@ class SearchResult:
         from aiconf.report.document import search_document
 
         found = search_document(self.settled)
-        return found | {"notes": [*found["notes"], *self.remarks]}
+        beside = {} if self.baseline is None else {"baseline": self.baseline}
+        return found | beside | {"notes": [*found["notes"], *self.remarks]}
 
     def noting(self, remarks: Sequence[str]) -> SearchResult:
         """Return the result with further sentences among its notes."""
@@ -90,7 +94,9 @@ class SearchResult:
 
         return search_text(self.document, style or Style())
 
-    def save(self, folder: str | Path, force: bool = False) -> None:
+    def save(
+        self, folder: str | Path, force: bool = False, options: Options | None = None
+    ) -> None:
         """Write deployments, all candidates, the Pareto figure and the JSON, all or nothing.
 
         ``agg/`` and ``disagg/`` hold the Dynamo manifests and engine settings of the best
@@ -101,6 +107,8 @@ class SearchResult:
         ----------
         force
             Replace the results of an earlier run; other files in the folder stay.
+        options
+            Of the deployments (see ``aiconf.deploy.options``).
 
         Raises
         ------
@@ -109,9 +117,9 @@ class SearchResult:
         """
         from aiconf.report.files import write_folder
 
-        write_folder(Path(folder), self._write, force)
+        write_folder(Path(folder), lambda staged: self._write(staged, options), force)
 
-    def _write(self, folder: Path) -> None:
+    def _write(self, folder: Path, options: Options | None) -> None:
         from aiconf.deploy import write_deployment
         from aiconf.report.figure import write_figures
         from aiconf.report.rows import write_candidates
@@ -119,7 +127,11 @@ class SearchResult:
 
         for mode, ranked in self.outcome.top.items():
             if ranked:
-                write_deployment(plan(self.request, ranked[0]), folder / mode)
+                chosen = plan(self.request, ranked[0])
+                write_deployment(
+                    chosen, folder / mode, options=options,
+                    planner=planner_of(self.request, ranked[0], chosen, options),
+                )  # fmt: skip
         write_candidates(self.outcome, folder / "candidates.csv")
         write_figures(self.pareto(), folder)
         (folder / "result.json").write_text(self.to_json() + "\n", encoding="utf-8", newline="\n")
@@ -140,6 +152,7 @@ class EstimateResult:
 
     request: Request
     found: Found
+    remarks: tuple[str, ...] = ()
 
     @property
     def best(self) -> dict[str, Any]:
@@ -151,7 +164,8 @@ class EstimateResult:
         """Everything that is printed, as plain data (see ``aiconf.report.document``)."""
         from aiconf.report.document import estimate_document
 
-        return estimate_document(self.request, self.found)
+        found = estimate_document(self.request, self.found)
+        return found | {"notes": [*self.remarks, *found["notes"]]}
 
     @property
     def origins(self) -> dict[str, float]:
@@ -183,7 +197,9 @@ class EstimateResult:
 
         return estimate_text(self.document, style or Style())
 
-    def save(self, folder: str | Path, force: bool = False) -> None:
+    def save(
+        self, folder: str | Path, force: bool = False, options: Options | None = None
+    ) -> None:
         """Write the deployment (``agg/`` or ``disagg/``) and ``result.json``, all or nothing.
 
         Raises
@@ -193,13 +209,17 @@ class EstimateResult:
         """
         from aiconf.report.files import write_folder
 
-        write_folder(Path(folder), self._write, force)
+        write_folder(Path(folder), lambda staged: self._write(staged, options), force)
 
-    def _write(self, folder: Path) -> None:
+    def _write(self, folder: Path, options: Options | None) -> None:
         from aiconf.deploy import write_deployment
         from aiconf.search.plan import plan
 
-        write_deployment(plan(self.request, self.found), folder / self.found.side.mode)
+        planned = plan(self.request, self.found)
+        write_deployment(
+            planned, folder / self.found.side.mode, options=options,
+            planner=planner_of(self.request, self.found, planned, options),
+        )  # fmt: skip
         (folder / "result.json").write_text(self.to_json() + "\n", encoding="utf-8", newline="\n")
 
     def __repr__(self) -> str:

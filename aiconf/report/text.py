@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from aiconf.report.baseline import baseline_lines
 from aiconf.report.scatter import scatter
 from aiconf.report.style import Style
 from aiconf.report.table import Column, bar, table
@@ -38,6 +39,9 @@ MEMORY = (
 def search_text(found: Document, style: Style) -> str:
     """Everything of a search document, for a terminal."""
     blocks = [_inputs(found, style), _verdict(found, style)]
+    if "baseline" in found:
+        body = "\n".join(f"  {line}" for line in baseline_lines(found["baseline"], found["best"]))
+        blocks.append(_titled(f"Against {found['baseline']['file']}", body, style))
     for mode, name in NAMES.items():
         rows = top_rows(found, mode)
         if rows:

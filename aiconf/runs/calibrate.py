@@ -175,9 +175,7 @@ def _engines(found: Fit) -> tuple[EngineFit, ...]:
         for family in FAMILIES:
             facts = {
                 one.kind.fact: _fitted(one, float(log), float(np.sqrt(variance)))
-                for one, log, variance in zip(
-                    found.known, found.logs, found.variance, strict=True
-                )
+                for one, log, variance in zip(found.known, found.logs, found.variance, strict=True)
                 if one.of(backend, family[0])
             }
             engines.append(EngineFit(backend, family, facts))
@@ -258,7 +256,14 @@ def _measured(
         mass = np.concatenate([weights, np.ones(len(mine))])
         found.append(
             Spread(
-                metric, mode, _quantiles(mixed, mass), 1, len(mine), system, backend, model,
+                metric,
+                mode,
+                _quantiles(mixed, mass),
+                1,
+                len(mine),
+                system,
+                backend,
+                model,
             )
         )
     return found

@@ -220,10 +220,7 @@ def _linearised(
             mine = [one.of(run.deployment.backend, sms[i]) for one in known]
             values.append(first[metric] / scale)
             slopes.append(
-                [
-                    by_fact[one.kind.fact] * own / scale
-                    for one, own in zip(known, mine, strict=True)
-                ]
+                [by_fact[one.kind.fact] * own / scale for one, own in zip(known, mine, strict=True)]
             )
             metrics.append((group_of(run), metric))
     if not values:

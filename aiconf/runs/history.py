@@ -49,9 +49,7 @@ def past_facts(backend: str, version: str, date: str) -> Changes:
 
 def facts_of(given: Mapping[str, Any]) -> Changes:
     """Facts of a YAML file, hashable."""
-    return tuple(
-        (name, frozen(value)) for name, value in given.items()
-    )
+    return tuple((name, frozen(value)) for name, value in given.items())
 
 
 def kv_dtype(backend: str, version: str, date: str) -> str | None:

@@ -82,13 +82,9 @@ def predict(
     )  # fmt: skip
     after = _engine(place, deployment, deployment.workers.parallel, traffic)
     counts = deployment.prefill.count, deployment.workers.count
-    replay = disaggregated(
-        before, counts[0], after, counts[1], _load(traffic, 1), seed=SEED
-    )
+    replay = disaggregated(before, counts[0], after, counts[1], _load(traffic, 1), seed=SEED)
     notes = dict.fromkeys((_note(before, deployment), _note(after, deployment)))
-    return _summary(
-        replay, 1, traffic, (before, after), "; ".join(note for note in notes if note)
-    )
+    return _summary(replay, 1, traffic, (before, after), "; ".join(note for note in notes if note))
 
 
 def _with_whole_chunks(deployment: Deployment, place: Platform) -> Deployment:
@@ -106,9 +102,7 @@ def _with_whole_chunks(deployment: Deployment, place: Platform) -> Deployment:
 
 
 def _platform(deployment: Deployment, calibration: Path | None) -> Platform:
-    return platform(
-        deployment.system, deployment.backend, None, deployment.changes, calibration
-    )
+    return platform(deployment.system, deployment.backend, None, deployment.changes, calibration)
 
 
 def _engine(

@@ -202,9 +202,7 @@ def _beside(
             key = key * (way.max(initial=0) + 1.0) + way
         kept = kept[np.unique(key, return_index=True)[1]]
     sides = sides.at(kept)
-    p, x, used, times, transfer, seconds = (
-        a[kept] for a in (p, x, used, times, transfer, seconds)
-    )
+    p, x, used, times, transfer, seconds = (a[kept] for a in (p, x, used, times, transfer, seconds))
     load = sides.demand / (x * prefill.rate[p])
     ttft = prefill_wait(load, seconds, x * times) + seconds + transfer + sides.tpot + outside
     ranks = np.array([float(v.parallel.dp) for v in prefill.variants])[prefill.variant[p]]

@@ -27,7 +27,11 @@ from aiconf.workload import Sla, Workload, require_whole
 
 @dataclass(frozen=True)
 class Setting:
-    """A configuration as a user writes it (see ``aiconf.estimate`` for the fields)."""
+    """A configuration as a user writes it (see ``aiconf.estimate`` for the fields).
+
+    max_sequences: requests that the engine runs at once in a worker (of the decode side when
+    disaggregated); None: as many as its cache holds.
+    """
 
     spec: ModelSpec
     platform: Platform
@@ -42,13 +46,15 @@ class Setting:
     token_budget: int | None
     kv_dtype: str | None
     prefill_platform: Platform | None = None  # of prefill workers, where it differs
+    max_sequences: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("concurrency", "workers", "prefill_workers", "prefill_batch"):
             require_whole(name, getattr(self, name), 1)
         require_kv_dtype(self.kv_dtype)
-        if self.token_budget is not None:
-            require_whole("token_budget", self.token_budget, 1)
+        for name in ("token_budget", "max_sequences"):
+            if getattr(self, name) is not None:
+                require_whole(name, getattr(self, name), 1)
 
 
 def estimate_point(setting: Setting) -> tuple[Request, Found]:
@@ -94,7 +100,7 @@ def _room(setting: Setting, variant: Variant, budget: int) -> float:
     """Sequences of the whole worker that its KV cache holds."""
     work, platform = setting.workload, variant.platform
     gpu = platform.system.gpu
-    most = most_sequences(variant, budget, work) * variant.parallel.dp
+    most = most_sequences(variant, budget, work, 0.0) * variant.parallel.dp
     if most < 1:
         room = platform.capacity(
             variant.spec, variant.parallel, token_budget=budget,
@@ -106,7 +112,7 @@ def _room(setting: Setting, variant: Variant, budget: int) -> float:
             f"{variant.spec.name} does not fit on {variant.parallel} of "
             f"{platform.system.name}: {need / 2**30:.0f} GiB per GPU of {room.total / 2**30:.0f}"
         )
-    return most
+    return min(most, setting.max_sequences or math.inf)
 
 
 def _aggregated(setting: Setting) -> tuple[Request, Found]:
@@ -116,9 +122,7 @@ def _aggregated(setting: Setting) -> tuple[Request, Found]:
     most = _room(setting, variant, budget)
     step = variant.platform.step(variant.spec, variant.parallel, variant.kv_dtype)
     inside = min(float(setting.concurrency), most)
-    points = aggregated(
-        step, setting.workload, np.array([inside]), np.array([float(budget)])
-    )
+    points = aggregated(step, setting.workload, np.array([inside]), np.array([float(budget)]))
     # What the cache does not hold waits outside: in a closed loop each of those requests
     # waits until one of the others has finished (Little's law).
     waiting = (setting.concurrency - inside) / points.request_rate
@@ -138,9 +142,7 @@ def _disaggregated(setting: Setting) -> tuple[Request, Found]:
     prefilling = setting.prefill_platform or setting.platform
     before = _legal(setting, prefilling, str(setting.prefill_layout))
     after = _legal(setting, setting.decode_platform, setting.layout)
-    gpus = (
-        setting.prefill_workers * before.parallel.gpus + setting.workers * after.parallel.gpus
-    )
+    gpus = setting.prefill_workers * before.parallel.gpus + setting.workers * after.parallel.gpus
     request = _request(setting, gpus)
     budget = float(_budget(setting, before))
     batch = np.array([float(setting.prefill_batch)])

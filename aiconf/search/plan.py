@@ -58,7 +58,10 @@ def _worker(role: Role, replicas: float, variant: Variant, sequences: int, budge
         spec, parallel, token_budget=budget, max_sequences=per_rank, kv_dtype=variant.kv_dtype
     )
     largest = traits.largest_graph(gpu.memory_bytes, gpu.sm, parallel.stage_gpus)
-    sizes = () if role == "prefill" else traits.graph_sizes(per_rank, largest)
+    # Where prompts run in the graphs of decodes, the step model counts on all sizes by default.
+    shared = traits.graphs.prefill == "captured"
+    most = max(per_rank, traits.max_sequences(gpu.memory_bytes, gpu.sm)) if shared else per_rank
+    sizes = () if role == "prefill" and not shared else traits.graph_sizes(most, largest)
     return Worker(
         role=role,
         replicas=round(replicas),

@@ -77,9 +77,7 @@ def _load(request: Request, users: int, seed: int) -> Load:
     random, work = np.random.default_rng(seed), request.workload
     count = max(_WAVES * users, 60)
     prompt, output = (
-        random.integers(
-            max(1, round(mean * (1 - _SPREAD))), round(mean * (1 + _SPREAD)) + 1, count
-        )
+        random.integers(max(1, round(mean * (1 - _SPREAD))), round(mean * (1 + _SPREAD)) + 1, count)
         for mean in (work.isl, work.osl)
     )
     return Load(prompt, output, None, users, warmup=min(2 * users, count // 2))

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiconf.engine.batch import Batch
+from aiconf.engine.capacity import TIGHT
 from aiconf.engine.engine import Platform
 from aiconf.model.spec import ModelSpec
 from aiconf.parallel import Parallel
@@ -142,8 +143,12 @@ def _operating(variant: Variant, workload: Workload) -> tuple[Array, Array] | No
     return (concurrency, np.concatenate(found_b)) if len(concurrency) else None
 
 
-def most_sequences(variant: Variant, budget: int, workload: Workload) -> float:
+def most_sequences(
+    variant: Variant, budget: int, workload: Workload, spare: float = TIGHT
+) -> float:
     """Sequences of one attention rank that fit beside what the engine keeps for that many.
+
+    ``spare``: share of the GPU's memory that shall stay empty.
 
     Samplers and CUDA graphs grow with the engine's limit of sequences, which a deployment sets
     to its batch: above the default limit, memory is divided anew. ``held`` falls slowly with
@@ -156,7 +161,7 @@ def most_sequences(variant: Variant, budget: int, workload: Workload) -> float:
             variant.spec, variant.parallel, token_budget=budget, max_sequences=limit,
             kv_dtype=variant.kv_dtype,
         )  # fmt: skip
-        return room.sequences(workload.isl, workload.osl)
+        return room.sequences(workload.isl, workload.osl, spare * room.total)
 
     low = platform.traits.max_sequences(gpu.memory_bytes, gpu.sm)
     most = held(low)
@@ -176,6 +181,7 @@ def _misfit(variant: Variant, workload: Workload) -> Misfit:
         kv_dtype=variant.kv_dtype,
     )  # fmt: skip
     need = float(room.sequence_bytes(workload.isl + workload.osl))
+    need += TIGHT * room.total
     return Misfit(variant.parallel, room.total - room.kv + need, room.total)
 
 
@@ -221,7 +227,7 @@ def _prompt_batches(variant: Variant, workload: Workload) -> tuple[Array, Array]
         )  # fmt: skip
         # Prompts of every stage of a pipeline are in the cache at once.
         prompt = float(room.sequence_bytes(workload.isl + 1)) * variant.parallel.pp
-        held = int(room.kv / prompt)
+        held = int((room.kv - TIGHT * room.total) / prompt)
         most = min(max(budget // workload.new_tokens, 1), held)
         if most >= 1:
             batches.append(prompt_counts(most))

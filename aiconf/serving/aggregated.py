@@ -170,6 +170,4 @@ def _prefill_first(
     tokens = np.minimum(batch * workload.new_tokens, budget)
     own = np.ceil(workload.new_tokens / budget)
     past = workload.prefix + (own - 1.0) / 2.0 * np.minimum(workload.new_tokens, budget)
-    return Points(
-        concurrency, budget, ttft, tpot, rate, decoding, some, tokens, ranks, past, busy
-    )
+    return Points(concurrency, budget, ttft, tpot, rate, decoding, some, tokens, ranks, past, busy)

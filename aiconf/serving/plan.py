@@ -44,7 +44,11 @@ class Worker:
 
 @dataclass(frozen=True)
 class Plan:
-    """A whole deployment: one kind of worker when aggregated, two when disaggregated."""
+    """A whole deployment: one kind of worker when aggregated, two when disaggregated.
+
+    drafts: tokens drafted per iteration by speculative decoding; 0: none. draft_model: the
+    checkpoint that drafts them (EAGLE-3); empty: the model's own layers (MTP).
+    """
 
     model: ModelSpec
     backend: str  # vllm, sglang, trtllm
@@ -52,6 +56,8 @@ class Plan:
     workload: Workload
     workers: tuple[Worker, ...]
     concurrency: int  # requests in flight over the whole deployment at the predicted point
+    drafts: int = 0
+    draft_model: str = ""
 
     @property
     def disaggregated(self) -> bool:

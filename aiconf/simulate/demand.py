@@ -136,9 +136,7 @@ class Demand:
         return uniform_lengths(random, self.count, self.isl, self.osl, self.least)
 
 
-def demand_of(
-    asked: Mapping[str, float | None], path: Path | None, **settings: Any
-) -> Demand:
+def demand_of(asked: Mapping[str, float | None], path: Path | None, **settings: Any) -> Demand:
     """Build a demand from the load options of a user.
 
     Parameters
@@ -165,7 +163,7 @@ def demand_of(
         if trace is None:
             raise UserError(f"what is the load? give one of {options}, --trace")
         return Demand("trace", trace=trace, **settings)
-    (name, value), = chosen.items()
+    ((name, value),) = chosen.items()
     if name == "rate":
         return Demand("rate", rate=float(value), trace=trace, **settings)
     require_whole(name, value, 1)

@@ -224,4 +224,3 @@ def merged(replays: list[Replay]) -> Replay:
         kv_tokens=sum(r.kv_tokens for r in replays),
         warmup=sum(r.warmup for r in replays),
     )  # fmt: skip
-

@@ -82,9 +82,7 @@ def run(deployed: Deployed, demand: Demand, seed: int = 0) -> Scenario:
         parts = shared(load, lanes)
         replay = merged([aggregated(after, part, seed=seed + i) for i, part in enumerate(parts)])
         split = causes(replay.spans, after.step, lanes, replay.duration, verified)
-        return Scenario(
-            replay, worker, None, deployed.workers * worker.gpus, {"worker": split}
-        )
+        return Scenario(replay, worker, None, deployed.workers * worker.gpus, {"worker": split})
     place = deployed.prefill_platform or deployed.platform
     before = _engine(deployed, place, deployed.prefill_layout, load)
     first = before.step.parallel

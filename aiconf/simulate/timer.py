@@ -182,9 +182,7 @@ def _decode_attention(
     return rows
 
 
-def _prompt_attention(
-    steps: Sequence[StepModel], longest: int
-) -> tuple[list[float], float]:
+def _prompt_attention(steps: Sequence[StepModel], longest: int) -> tuple[list[float], float]:
     """Attention of one causal prompt by its length, evenly spaced."""
     stride = max(longest / 2048.0, 1.0)
     lengths = np.arange(0.0, longest + 2 * stride, stride)

@@ -1,30 +1,17 @@
-"""Plans to deploy, made by hand, and the public reference files where they are at hand."""
+"""Public reference files as fixtures; tests are skipped where they are not at hand."""
 
 from __future__ import annotations
 
-import gzip
 import json
-from pathlib import Path
 
 import pytest
-import yaml
-
-REFERENCE = Path(__file__).resolve().parents[3] / "shared" / "dynamo"
-
-
-def _needs(path: Path) -> Path:
-    if not path.exists():
-        pytest.skip(f"reference file {path.name} is not here")
-    return path
+from deploy_reference import REFERENCE, crd_schema, needs
 
 
 @pytest.fixture(scope="session", params=["1.2.0", "1.5"])
 def graph_schema(request):
     """Return the v1beta1 schema of DynamoGraphDeployment of two releases."""
-    name = f"{request.param}-nvidia.com_dynamographdeployments.yaml.gz"
-    text = gzip.decompress(_needs(REFERENCE / "crds" / name).read_bytes())
-    versions = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))["spec"]["versions"]
-    return next(v["schema"]["openAPIV3Schema"] for v in versions if v["name"] == "v1beta1")
+    return crd_schema(request.param)["v1beta1"]
 
 
 @pytest.fixture(scope="session")
@@ -32,7 +19,7 @@ def engine_flags():
     """Return the actions of the real parsers by backend and flag."""
     flags = {}
     for backend, name in (("vllm", "vllm_0.31.0"), ("sglang", "sglang_0.5.21")):
-        actions = json.loads(_needs(REFERENCE / "flags" / f"{name}_flags.json").read_text())
+        actions = json.loads(needs(REFERENCE / "flags" / f"{name}_flags.json").read_text())
         flags[backend] = {flag: action for action in actions for flag in action["flags"]}
     return flags
 
@@ -40,4 +27,4 @@ def engine_flags():
 @pytest.fixture(scope="session")
 def llm_args():
     """Return the fields of TensorRT-LLM's engine file with their types or choices."""
-    return json.loads(_needs(REFERENCE / "flags" / "trtllm_llm_args_allowlist.json").read_text())
+    return json.loads(needs(REFERENCE / "flags" / "trtllm_llm_args_allowlist.json").read_text())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from aiconf.model.spec import (
     Attention,
@@ -31,7 +32,7 @@ def _model(name: str, checkpoint: str, ffn: DenseFfn | MoeFfn) -> ModelSpec:
 
 
 DENSE = _model("Qwen3-32B-FP8", "Qwen/Qwen3-32B-FP8", DenseFfn(25600))
-MOE = _model("Qwen3-235B-A22B", "Qwen/Qwen3-235B-A22B", MoeFfn(128, 8, 1536))
+MOE = _model("Qwen3-235B-A22B", "Qwen/Qwen3-235B-A22B", MoeFfn(128, 8, 384))
 
 LAYOUTS = {
     "vllm": ["tp1", "tp2pp2", "tp8", "tp16", "tp8pp2", "dp8ep8", "tp2dp4ep8", "dp16ep16", "tp4dp4"],
@@ -48,7 +49,7 @@ def worker(role: Role = "agg", layout: str = "tp2", **changes: object) -> Worker
         replicas=2,
         system=H200,
         parallel=parallel,
-        max_sequences=256,
+        max_sequences=48,
         token_budget=8192,
         max_model_len=5120,
         kv_dtype="fp8",
@@ -85,4 +86,10 @@ def many_plans() -> list[Plan]:
     return plans
 
 
-__all__ = ["DENSE", "GB200", "H200", "LAYOUTS", "MOE", "many_plans", "plan", "worker"]
+REFERENCE_PLANNER = (
+    Path(__file__).resolve().parents[3] / "shared" / "dynamo" / "results" / "planner_profile"
+)
+
+__all__ = [
+    "DENSE", "GB200", "H200", "LAYOUTS", "MOE", "REFERENCE_PLANNER", "many_plans", "plan", "worker",
+]  # fmt: skip

@@ -30,6 +30,9 @@ WRAPPER = {
         "--expert-parallel-size",
         "--enable-attention-dp",
         "--kv-block-size",
+        "--max-batch-size",
+        "--max-num-tokens",
+        "--max-seq-len",
         "--extra-engine-args",
         "--disaggregation-mode",
     },
@@ -155,6 +158,8 @@ def test_engine_file_fields_exist(one, llm_args):
         engine = yaml.safe_load(files[path.rpartition("/")[2]])
         check(engine, llm_args, "")
         assert flags["--tensor-parallel-size"] == [str(engine["tensor_parallel_size"])]
+        for size in ("max_batch_size", "max_num_tokens", "max_seq_len"):
+            assert flags[f"--{size.replace('_', '-')}"] == [str(engine[size])]
         block = engine["kv_cache_config"]["tokens_per_block"]
         assert flags["--kv-block-size"] == [str(block)]
         assert engine["disable_overlap_scheduler"] == (component["type"] == "prefill")
@@ -252,7 +257,7 @@ def test_impossible_plans_are_refused_in_one_line(one, words):
         Options(token_secret="a; rm -rf /"),
         Options(model_cache="$(id)"),
         Options(rdma_resource="rdma"),
-        Options(dynamo="1.5.1"),
+        Options(image="repo/name:latest"),
         Options(dynamo="9.9.9"),
     ],
 )

@@ -21,10 +21,16 @@ def _texts(folder):
 
 def test_files_of_both_modes(tmp_path):
     paths = write_deployment(plan(), tmp_path / "deep" / "agg")
-    assert [p.name for p in paths] == ["deploy.yaml", "engine_worker.yaml", "README.md"]
+    assert [p.name for p in paths] == [
+        "deploy.yaml", "engine_worker.yaml", "benchmark.yaml", "request.yaml",
+        "launch_node_0.sh", "llm-d-values.yaml", "README.md",
+    ]  # fmt: skip
     disaggregated = plan("sglang", worker("prefill"), worker("decode"))
     names = [p.name for p in write_deployment(disaggregated, tmp_path / "disagg")]
-    assert names == ["deploy.yaml", "engine_prefill.yaml", "engine_decode.yaml", "README.md"]
+    assert names == [
+        "deploy.yaml", "engine_prefill.yaml", "engine_decode.yaml", "benchmark.yaml",
+        "request.yaml", "launch_node_0.sh", "README.md",
+    ]  # fmt: skip
     assert sorted(p.name for p in tmp_path.iterdir()) == ["deep", "disagg"]
 
 
@@ -35,16 +41,19 @@ def test_existing_folder_needs_force(tmp_path):
     with pytest.raises(UserError, match="--force"):
         write_deployment(plan(), tmp_path / "out")
     assert _texts(tmp_path / "out") == before
-    write_deployment(plan(), tmp_path / "out", force=True)
+    write_deployment(plan("sglang"), tmp_path / "out", force=True)
     names = sorted(_texts(tmp_path / "out"))
-    assert names == ["README.md", "deploy.yaml", "engine_worker.yaml", "mine.txt"]
+    assert names == [
+        "README.md", "benchmark.yaml", "deploy.yaml", "engine_worker.yaml", "launch_node_0.sh",
+        "mine.txt", "request.yaml",
+    ]  # fmt: skip
 
 
 def test_current_folder(tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     write_deployment(plan(), Path())
-    assert sorted(_texts(tmp_path / "here")) == ["README.md", "deploy.yaml", "engine_worker.yaml"]
+    assert {"README.md", "deploy.yaml"} < set(_texts(tmp_path / "here"))
 
 
 def test_bad_targets(tmp_path):
@@ -86,7 +95,8 @@ def test_yaml_lints(tmp_path):
 
     config = YamlLintConfig("{extends: default, rules: {line-length: {max: 160}}}")
     for number, one in enumerate(many_plans()):
-        for path in write_deployment(one, tmp_path / str(number)):
+        options = Options(model_cache="weights" if number % 2 else None)
+        for path in write_deployment(one, tmp_path / str(number), options=options):
             if path.suffix == ".yaml":
                 assert list(linter.run(path.read_text(), config)) == [], path
 
@@ -94,7 +104,7 @@ def test_yaml_lints(tmp_path):
 def test_engine_file_equals_the_command_line(tmp_path):
     write_deployment(plan("vllm", worker(layout="tp2dp4ep8")), tmp_path / "out")
     engine = yaml.safe_load((tmp_path / "out" / "engine_worker.yaml").read_text())
-    assert engine["max-num-seqs"] == 64
+    assert engine["max-num-seqs"] == 12
     assert engine["enable-expert-parallel"] is True
     assert engine["compilation-config"]["cudagraph_capture_sizes"][-1] == 512
 

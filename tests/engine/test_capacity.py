@@ -47,6 +47,17 @@ def test_admitted_sequences_fit_in_the_cache(model, system, layout, backend):
             assert float(found.sequence_bytes(isl + osl)) <= found.kv
 
 
+def test_what_is_held_is_what_was_admitted():
+    """``held`` undoes ``sequences``, and spare memory stays empty."""
+    found = room("QWEN3_32B", "h200_sxm", "tp2", "vllm")
+    for isl, osl in ((128, 4096), (4000, 500), (4000, 0)):
+        assert found.held(found.sequences(isl, osl), isl, osl) == pytest.approx(found.kv)
+        spare = 0.1 * found.total
+        fewer = found.sequences(isl, osl, spare)
+        assert found.held(fewer, isl, osl) == pytest.approx(found.kv - spare)
+    assert found.sequences(4000, 500, found.kv) == 0.0
+
+
 def test_longer_sequences_never_fit_more_often():
     found = room("QWEN3_32B", "h200_sxm", "tp2", "vllm")
     counts = [found.sequences(isl, 500) for isl in (100, 1000, 4000, 16000, 39000)]

@@ -39,9 +39,7 @@ def hand_made():
             (system, *(name if isinstance(name, tuple) else ("vllm", name))): columns
             for name, columns in tables.items()
         }
-        return Tables(
-            HandMade(placed), load_system(system), "vllm", lambda _: order, lenders or {}
-        )
+        return Tables(HandMade(placed), load_system(system), "vllm", lambda _: order, lenders or {})
 
     return build
 

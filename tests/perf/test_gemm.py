@@ -98,9 +98,7 @@ def test_a_rate_the_gpu_lacks_is_that_of_the_next_wider_precision():
 @pytest.mark.parametrize("dtype", FORMATS)
 @pytest.mark.parametrize("backend", ["vllm", "sglang", "trtllm"])
 @pytest.mark.parametrize("system", ["h200_sxm", "gb200"])
-def test_embedded_tables_never_beat_memory_by_far_and_never_fall(
-    embedded, system, backend, dtype
-):
+def test_embedded_tables_never_beat_memory_by_far_and_never_fall(embedded, system, backend, dtype):
     if dtype == "mxfp4_fp8":
         pytest.skip("a precision of experts only")
     tables = embedded(system, backend)

@@ -59,9 +59,7 @@ def test_derived_columns_agree(result):
     frame, work = result.frame, result.request.workload
     assert np.allclose(frame.latency_ms, frame.ttft_ms + (work.osl - 1) * frame.tpot_ms)
     assert np.allclose(frame.output_tok_per_s, frame.request_per_s * work.osl)
-    assert np.allclose(
-        frame.output_tok_per_s_per_gpu, frame.output_tok_per_s / result.request.gpus
-    )
+    assert np.allclose(frame.output_tok_per_s_per_gpu, frame.output_tok_per_s / result.request.gpus)
     assert np.allclose(frame.tok_per_s_per_user, 1e3 / frame.tpot_ms)
 
 

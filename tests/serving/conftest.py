@@ -11,8 +11,6 @@ def step():
 
     def build(layout="tp2", backend="vllm", model="QWEN3_32B", system="h200_sxm"):
         spec = load_model(model)
-        return platform(system, backend).step(
-            spec, Parallel.parse(layout), spec.quantization.kv
-        )
+        return platform(system, backend).step(spec, Parallel.parse(layout), spec.quantization.kv)
 
     return build

@@ -28,9 +28,7 @@ def test_more_workers_at_one_load_wait_less():
 
 
 @settings(max_examples=200, deadline=None)
-@given(
-    st.floats(0.01, 1e4), st.floats(0.01, 1e3), st.floats(1e-3, 10.0), st.floats(-1.0, 100.0)
-)
+@given(st.floats(0.01, 1e4), st.floats(0.01, 1e3), st.floats(1e-3, 10.0), st.floats(-1.0, 100.0))
 def test_needed_workers_are_enough_and_the_fewest(demand, rate, seconds, slack):
     slack_array = np.array([slack])
     count = prefill_workers_needed(np.array([demand]), rate, seconds, slack_array)

@@ -82,9 +82,7 @@ def test_lengths_of_a_trace_come_in_pairs():
     assert (output == prompt * 2).all()
 
 
-@pytest.mark.parametrize(
-    "arrival", [[1.0, 0.0], [0.0, float("nan")], [0.0, float("inf")], [0.0]]
-)
+@pytest.mark.parametrize("arrival", [[1.0, 0.0], [0.0, float("nan")], [0.0, float("inf")], [0.0]])
 def test_arrivals_out_of_order_are_refused(arrival):
     with pytest.raises(UserError, match="ascend"):
         Load(np.array([5, 5]), np.array([5, 5]), np.array(arrival))

@@ -43,9 +43,7 @@ def test_prompt_beside_decodes(case, tokens, past):
     step, timer = build(*case)
     dp = step.parallel.dp
     want = step.seconds(
-        Batch.of(
-            prefill_tokens=tokens, prefill_past=past, prefill_ranks=1, decode=32, context=2000
-        )
+        Batch.of(prefill_tokens=tokens, prefill_past=past, prefill_ranks=1, decode=32, context=2000)
     )[0]
     attention = timer.prompt_attention(tokens, past)
     found = timer.mixed(tokens + 32, tokens + 32 * dp, 32, 2000.0, attention, 33)

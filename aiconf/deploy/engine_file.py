@@ -1,0 +1,167 @@
+"""Engine files: TensorRT-LLM's fields and types; batch, graph and buffer sizes of all engines."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from aiconf.deploy.flag_lists import engine_fields
+from aiconf.deploy.problem import Problem, spelled
+from aiconf.deploy.versions import engines
+from aiconf.deploy.workers import Launched
+from aiconf.errors import UserError, nearest
+
+# Fields with free content, which the list of fields leaves out.
+_FREE = {
+    "model", "tokenizer", "tokenizer_mode", "trust_remote_code", "revision", "speculative_model",
+    "speculative_model_dir", "load_balancer", "quant_config", "model_kwargs", "mamba_state_config",
+    "hf_revision", "checkpoint_format", "checkpoint_loader", "load_format", "attn_backend",
+}  # fmt: skip
+_TYPES: Mapping[str, tuple[type, ...]] = {
+    "int": (int,), "float": (int, float), "bool": (bool,), "str": (str,), "list": (list,),
+    "dict": (dict,),
+}  # fmt: skip
+
+
+def problems(one: Launched) -> Iterator[Problem]:
+    """Yield what is wrong with the engine file of a worker, and with sizes that depend."""
+    where = spelled((*one.component.container, "args"))
+    try:
+        config = one.config
+    except UserError as error:
+        yield Problem(one.graph.source, where, str(error).partition(": ")[2], "")
+        return
+    if one.engine == "trtllm" and config:
+        wanted = engines()[one.release]["trtllm"]
+        version, fields = engine_fields(wanted)
+        sure = one.exact and version == wanted
+        path = one.line.text("--extra-engine-args")
+        for key, what, fix, is_certain in _fields(config, fields, ""):
+            level = "error" if is_certain and sure else "warning"
+            told = f"{path}: {key}: {what}"
+            if not sure:
+                told += f" (of TensorRT-LLM {version}, the nearest that is known)"
+            yield Problem(
+                one.graph.source, where, told, fix, "error" if level == "error" else "warning"
+            )
+    if one.is_plain_engine:
+        yield from _sizes(one, where)
+
+
+_Found = tuple[str, str, str, bool]  # key, what, fix, certain
+
+
+def _fields(config: Mapping[str, Any], known: Mapping[str, Any], prefix: str) -> Iterator[_Found]:
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        if key not in known:
+            # The list has no fields of free text.
+            if key not in _FREE and not isinstance(value, str):
+                near = nearest(str(key), known, limit=1)
+                fix = f"did you mean {near[0]}?" if near else ""
+                yield name, "unknown field", fix, not prefix
+        elif isinstance(known[key], dict):
+            if isinstance(value, dict):
+                yield from _fields(value, known[key], f"{name}.")
+            elif value is not None:
+                yield name, f"'{value}' is not a mapping", "", True
+        elif value is not None and (told := _unfit(value, known[key])):
+            near = nearest(str(value), known[key], limit=1) if _is_choice(known[key]) else []
+            yield name, told, near[0] if near else "", True
+
+
+def _is_choice(wanted: Any) -> bool:
+    return isinstance(wanted, list)
+
+
+def _unfit(value: Any, wanted: Any) -> str | None:
+    """Return why ``value`` is none of the choices, or not of a type such as ``int>0?``."""
+    if _is_choice(wanted):
+        folded = [str(choice).lower() for choice in wanted]
+        values = value if isinstance(value, list) else [value]
+        fine = all(str(one).lower() in folded for one in values)
+        return None if fine else f"'{value}' is none of {', '.join(map(str, wanted))}"
+    match = re.match(r"(\w+)", str(wanted))
+    types = _TYPES.get(match.group(1) if match else "")
+    if types is None:
+        return None
+    mistaken = isinstance(value, bool) and bool not in types
+    if not isinstance(value, types) or mistaken:
+        return f"'{value}' is not of type {wanted.rstrip('?')}"
+    if ">0" in wanted and isinstance(value, int) and value <= 0 and "list" not in wanted:
+        return f"{value} must be more than 0"
+    return None
+
+
+def _sizes(one: Launched, where: str) -> Iterator[Problem]:
+    source = one.graph.source
+    limits = _graph_limits(one)
+    if limits:
+        graph, most, named = limits
+        if graph > most:
+            yield Problem(
+                source, where,
+                f"CUDA graphs up to {graph}, and {named} {most} is the most that a batch can be",
+                f"capture up to {most}: the rest costs memory and start-up time for nothing",
+                "warning",
+            )  # fmt: skip
+    transceiver = one.config.get("cache_transceiver_config") if one.engine == "trtllm" else None
+    if isinstance(transceiver, dict):
+        buffer = transceiver.get("max_tokens_in_buffer")
+        longest = one.number("--max-seq-len", "max_seq_len")
+        tokens = one.number("--max-num-tokens", "max_num_tokens")
+        needed = min(filter(None, (longest, tokens)), default=None)
+        if type(buffer) is int and needed and 0 < buffer < needed:
+            yield Problem(
+                source, where,
+                f"max_tokens_in_buffer {buffer} is less than a prompt can have ({needed} tokens)",
+                f"max_tokens_in_buffer: {longest or needed}", "warning",
+            )  # fmt: skip
+
+
+def _graph_limits(one: Launched) -> tuple[int, int, str] | None:
+    """Return (largest captured size, largest batch, its flag); None where one is not stated."""
+    if one.engine == "vllm":
+        # Piecewise graphs serve prefill too, so that the token budget is the limit.
+        return _limit(
+            _vllm_graphs(one), one.number("--max-num-batched-tokens"), "--max-num-batched-tokens"
+        )
+    if one.engine == "sglang":
+        sizes = [
+            int(v)
+            for flag in ("--cuda-graph-bs-decode", "--cuda-graph-bs")
+            for v in one.line.settings.get(flag, ())
+            if v.isdigit()
+        ]
+        for flag in ("--cuda-graph-max-bs-decode", "--cuda-graph-max-bs"):
+            sizes += filter(None, [one.number(flag)])
+        return _limit(
+            max(sizes, default=None), one.number("--max-running-requests"), "--max-running-requests"
+        )
+    graphs = one.config.get("cuda_graph_config")
+    if not isinstance(graphs, dict):
+        return None
+    listed = [v for v in graphs.get("batch_sizes") or () if type(v) is int]
+    largest = max([*listed, *filter(None, [graphs.get("max_batch_size")])], default=None)
+    return _limit(largest, one.number("--max-batch-size", "max_batch_size"), "max_batch_size")
+
+
+def _limit(graph: int | None, most: int | None, named: str) -> tuple[int, int, str] | None:
+    return (graph, most, named) if graph is not None and most is not None else None
+
+
+def _vllm_graphs(one: Launched) -> int | None:
+    sizes = [int(v) for v in one.line.settings.get("--cudagraph-capture-sizes", ()) if v.isdigit()]
+    sizes += filter(None, [one.number("--max-cudagraph-capture-size")])
+    try:
+        config = json.loads(one.line.text("--compilation-config") or "{}")
+    except (ValueError, RecursionError):
+        config = {}
+    if isinstance(config, dict):
+        listed = config.get("cudagraph_capture_sizes")
+        sizes += [v for v in listed if type(v) is int] if isinstance(listed, list) else []
+        most = config.get("max_cudagraph_capture_size")
+        sizes += [most] if type(most) is int else []
+    return max(sizes, default=None)

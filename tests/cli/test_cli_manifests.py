@@ -1,0 +1,164 @@
+"""``estimate --from``, ``cli --baseline`` and ``deploy diff`` with Dynamo manifests."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+
+SEARCH = ("cli", "--model", "Qwen/Qwen3-32B-FP8", "--total-gpus", "8", "--system", "h200_sxm",
+          "--isl", "2000", "--osl", "200", "--tpot", "40")  # fmt: skip
+
+
+def manifest(path, *args, replicas=4, gpus=2, image="1.6.1", model="Qwen/Qwen3-32B-FP8", env=()):
+    """Write a deployment of aggregated vLLM workers of two GPUs."""
+    container = {
+        "name": "main",
+        "image": f"nvcr.io/nvidia/ai-dynamo/vllm-runtime:{image}",
+        "command": ["python3", "-m", "dynamo.vllm"],
+        "args": ["--model", model, "--tensor-parallel-size", str(gpus), *args],
+        "resources": {"limits": {"nvidia.com/gpu": str(gpus)}},
+    }
+    front = {"name": "main", "image": container["image"], "env": list(env)}
+    graph = {
+        "apiVersion": "nvidia.com/v1beta1", "kind": "DynamoGraphDeployment",
+        "metadata": {"name": "today"},
+        "spec": {"components": [
+            {"name": "front", "type": "frontend", "replicas": 1,
+             "podTemplate": {"spec": {"containers": [front]}}},
+            {"name": "worker", "type": "worker", "replicas": replicas,
+             "podTemplate": {"spec": {"containers": [container]}}},
+        ]},
+    }  # fmt: skip
+    path.write_text(yaml.safe_dump(graph))
+    return path
+
+
+def test_estimate_from_a_manifest(aiconf, tmp_path):
+    path = manifest(tmp_path / "a.yaml", "--max-num-seqs", "32", "--enable-dbo")
+    code, out, _ = aiconf("estimate", "--from", path, "--system", "h200", "--isl", "2000")
+    assert code == 0
+    assert "4 x tp2pp1dp1ep1 on 8 GPUs" in out
+    assert "128 in flight" in out
+    assert "not modelled of component worker: enable-dbo" in out
+    line = ("estimate", "--from", path, "--system", "h200", "--isl", "2000", "--format", "json")
+    full = json.loads(aiconf(*line)[1])["best"]
+    same = json.loads(aiconf(*line, "--concurrency", "32")[1])["best"]
+    assert full["concurrency"] == same["concurrency"] == 128
+    less = json.loads(aiconf(*line, "--concurrency", "8")[1])["best"]
+    assert less["concurrency"] == 32 and less["tpot_ms"] < full["tpot_ms"]
+    direct = json.loads(
+        aiconf("estimate", "--model", "Qwen/Qwen3-32B-FP8", "--system", "h200", "--layout", "tp2",
+               "--workers", "4", "--concurrency", "8", "--isl", "2000", "--format", "json")[1]
+    )["best"]  # fmt: skip
+    assert less["tpot_ms"] == pytest.approx(direct["tpot_ms"], rel=0.02)
+    assert less["ttft_ms"] == pytest.approx(direct["ttft_ms"], rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--isl", "2000"), "nothing says on which GPUs component worker runs"),
+        (("--system", "h200", "--layout", "tp4"), "--layout is read from the manifest"),
+        (("--system", "h200", "--backend", "vllm"), "--backend is read from the manifest"),
+        (("--system", "h200", "--out", "x.csv"), "--out is for a CSV"),
+        (("--system", "h200", "--concurrency", "0"), "concurrency must be"),
+        (("--system", "h300"), "unknown system"),
+        (("--system", "h200", "--isl", "60000"), "serves 40,960 tokens at most"),
+    ],
+)
+def test_estimate_that_cannot_be_answered(aiconf, tmp_path, words, says):
+    path = manifest(tmp_path / "a.yaml")
+    code, out, err = aiconf("estimate", "--from", path, *words)
+    assert (code, out) == (2, "")
+    assert says in err
+    assert err.count("\n") == 1
+
+
+def test_missing_manifest(aiconf, tmp_path):
+    for command in (("estimate", "--from"), (*SEARCH, "--baseline")):
+        code, out, err = aiconf(*command, tmp_path / "none.yaml")
+        assert (code, out) == (2, "")
+        assert "none.yaml: No such file" in err
+
+
+def test_baseline(aiconf, tmp_path):
+    path = manifest(tmp_path / "a.yaml", "--max-num-seqs", "8", "--enable-dbo")
+    code, out, _ = aiconf(*SEARCH, "--baseline", path)
+    assert code == 0
+    block = out[out.index(f"Against {path}") :].split("\n\n")[0].splitlines()
+    assert len(block) <= 6
+    assert block[1].strip().startswith("today") and "(4 x tp2pp1dp1ep1)" in block[1]
+    assert "more output tok/s/GPU" in block[3]
+    assert "not modelled" in block[4]
+    document = json.loads(aiconf(*SEARCH, "--baseline", path, "--format", "json")[1])
+    found, best = document["baseline"], document["best"]
+    today = found["today"]
+    assert found["meets_targets"] and today["tpot_ms"] <= 40
+    assert today["concurrency"] <= 32
+    assert found["throughput_ratio"] == pytest.approx(
+        best["output_tok_per_s_per_gpu"] / today["output_tok_per_s_per_gpu"]
+    )
+    assert found["throughput_ratio"] > 1.2
+    assert found["tpot_ratio"] == pytest.approx(best["tpot_ms"] / today["tpot_ms"])
+    assert "baseline" not in json.loads(aiconf(*SEARCH, "--format", "json")[1])
+
+
+def test_the_best_is_no_better_than_itself(aiconf, tmp_path):
+    """The winner, deployed, is its own baseline."""
+    folder = tmp_path / "out"
+    line = (*SEARCH, "--mode", "agg")
+    assert aiconf(*line, "--save-dir", folder)[0] == 0
+    path = folder / "agg" / "deploy.yaml"
+    found = json.loads(aiconf(*line, "--baseline", path, "--format", "json")[1])["baseline"]
+    assert found["throughput_ratio"] == pytest.approx(1.0, abs=0.05)
+    assert found["meets_targets"]
+
+
+def test_baseline_that_meets_no_target(aiconf, tmp_path):
+    path = manifest(tmp_path / "a.yaml", model="Qwen/Qwen3-32B")
+    line = (*SEARCH, "--tpot", "8", "--baseline", path)
+    out = aiconf(*line)[1]
+    assert "meets the targets at no number of requests in flight" in out
+    assert "another model: Qwen/Qwen3-32B runs today" in out
+
+
+def test_diff_of_settings_and_effect(aiconf, tmp_path):
+    old = manifest(tmp_path / "a.yaml", "--max-num-seqs", "64", "--enable-dbo")
+    new = manifest(tmp_path / "b.yaml", "--max-num-seqs", "64", "--kv-cache-dtype", "fp8",
+                   replicas=8, gpus=1, image="1.3.1",
+                   env=[{"name": "DYN_ROUTER_MODE", "value": "kv"}])  # fmt: skip
+    line = ("deploy", "diff", old, new, "--system", "h200", "--isl", "2000", "--osl", "200")
+    code, out, _ = aiconf(*line)
+    assert code == 1
+    assert "Predicted effect" in out
+    code, out, _ = aiconf(*line, "--format", "json")
+    assert code == 1
+    found = json.loads(out)
+    told = {one["what"]: (one["before"], one["after"]) for one in found["differences"]}
+    assert told == {
+        "engine": ("vllm 0.31.0", "vllm 0.23.0"),
+        "Dynamo": ("1.6.1", "1.3.1"),
+        "router": ("round-robin", "kv"),
+        "workers": ("4", "8"),
+        "layout": ("tp2pp1dp1ep1", "tp1pp1dp1ep1"),
+        "KV cache type": ("bf16", "fp8"),
+        "enable-dbo (not modelled)": ("True", "not set"),
+    }
+    seen = found["predicted"]
+    assert seen["a"]["concurrency"] == seen["b"]["concurrency"] == 256
+    assert seen["a"]["tpot_ms"] != seen["b"]["tpot_ms"]
+    few = json.loads(aiconf(*line, "--concurrency", "16", "--format", "json")[1])["predicted"]
+    assert few["a"]["concurrency"] == few["b"]["concurrency"] == 16
+
+
+def test_diff_exit_codes(aiconf, tmp_path):
+    one = manifest(tmp_path / "a.yaml")
+    same = tmp_path / "b.yaml"
+    same.write_text("# another text\n" + one.read_text())
+    code, out, _ = aiconf("deploy", "diff", one, same, "--system", "h200")
+    assert code == 0
+    assert "serve alike" in out
+    assert aiconf("deploy", "diff", one, tmp_path / "c.yaml", "--system", "h200")[0] == 2
+    assert aiconf("deploy", "diff", one, same)[0] == 2
