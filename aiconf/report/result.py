@@ -125,7 +125,7 @@ class SearchResult:
         from aiconf.report.rows import write_candidates
         from aiconf.search.plan import plan
 
-        for mode, ranked in self.outcome.top.items():
+        for mode, ranked in self.settled.outcome.top.items():
             if ranked:
                 chosen = plan(self.request, ranked[0])
                 write_deployment(

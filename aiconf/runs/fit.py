@@ -191,7 +191,7 @@ def at(deployment: Deployment, known: tuple[Parameter, ...], logs: Array) -> Dep
     """Return the deployment with the parameters of its engine at ``logs``."""
     sm = load_system(deployment.system).gpu.sm
     facts: Changes = facts_at(known, logs, deployment.backend, sm)
-    return replace(deployment, changes=(*deployment.changes, *facts))
+    return replace(deployment, changes=(*facts, *deployment.changes))
 
 
 def _linearised(

@@ -165,6 +165,10 @@ TRAITS = {
     "lenders": By("whose tables are read"), "scales": By("fitted to measured runs"),
     "fused_quantization": By("compiler passes of the default level", vllm={"-O": None}),
     "fused_elementwise": FACT,
+    "float32_products": By("torch's default, or that of VLLM_FLOAT32_MATMUL_PRECISION"),
+    "shared_stream_tokens": By(
+        "a constant, or the default of VLLM_SHARED_EXPERTS_STREAM_TOKEN_THRESHOLD"
+    ),
     "norm_in_all_reduce": By(
         "fused by default where the engine can",
         sglang={"--enable-flashinfer-allreduce-fusion": "False"},
