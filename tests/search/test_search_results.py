@@ -10,6 +10,7 @@ from aiconf.errors import UserError
 from aiconf.search.candidates import pareto
 from aiconf.search.explain import explain, origins
 from aiconf.search.plan import plan
+from aiconf.search.rows import record
 from aiconf.search.search import frontier
 
 CASES = {
@@ -76,7 +77,8 @@ def test_littles_law_holds_for_disaggregated_candidates(result):
 
 
 def test_the_winner_is_the_best_row_that_meets_the_targets(result):
-    frame, best, sla = result.frame, result.best, result.request.sla
+    frame, sla = result.frame, result.request.sla
+    best = record(result.request, result.outcome.best)  # a replay may set it back: test_finalists
     met = (frame.ttft_ms <= sla.ttft * 1e3 * (1 + 1e-12)) & (
         frame.tpot_ms <= sla.tpot * 1e3 * (1 + 1e-12)
     )

@@ -1,0 +1,66 @@
+"""What a replay changes in the order that the closed forms give."""
+
+from dataclasses import replace
+
+import pytest
+
+from aiconf.api import search
+from aiconf.search import finalists
+from aiconf.search.finalists import settled
+from aiconf.search.verify import replayed
+
+TASK = ("QWEN3_32B", "h200_sxm", 8, 4000, 500, 600, 15)
+
+
+@pytest.fixture(scope="module")
+def found():
+    return search(*TASK)
+
+
+def test_winners_whose_replay_keeps_the_targets_stay(found):
+    done = settled(found.outcome)
+    assert done.passed == {"agg": 0, "disagg": 0}
+    assert done.outcome is found.outcome
+    for mode, seen in done.replays.items():
+        assert seen == replayed(found.request, found.outcome.top[mode][0])
+
+
+def test_a_winner_that_breaks_a_target_gives_way_to_one_that_keeps_it(found, monkeypatch):
+    first = found.outcome.top["disagg"][0]
+
+    def slowed(request, one, seed=0):
+        """The search's first takes a third longer to its first token than the closed form says."""
+        seen = replayed(request, one, seed)
+        if one.value("concurrency") >= first.value("concurrency"):
+            longer = replace(seen.ttft, mean=request.sla.ttft * 1.33)
+            return replace(seen, ttft=longer)
+        return seen
+
+    monkeypatch.setattr(finalists, "replayed", slowed)
+    done = settled(found.outcome)
+    mine = done.outcome.top["disagg"][0]
+    assert done.passed["disagg"] >= 1
+    assert mine.value("concurrency") < first.value("concurrency")
+    assert mine.value("ttft") <= found.request.sla.ttft / 1.33
+    assert done.replays["disagg"].ttft.mean <= found.request.sla.ttft * 1.05
+    assert len(done.outcome.top["disagg"]) == len(found.outcome.top["disagg"])
+    assert first in done.outcome.top["disagg"][1:]
+
+
+def test_the_order_stays_where_nothing_keeps_the_targets(found, monkeypatch):
+    def broken(request, one, seed=0):
+        seen = replayed(request, one, seed)
+        return replace(seen, tpot=replace(seen.tpot, mean=request.sla.tpot * 2.0))
+
+    monkeypatch.setattr(finalists, "replayed", broken)
+    done = settled(found.outcome)
+    assert done.outcome is found.outcome
+    assert not any(done.passed.values())
+
+
+def test_one_search_that_the_replay_corrects_says_so():
+    found = search("qwen3-32b", "h200_sxm", 8, 4000, 500, 350, 15, backend="sglang", mode="agg")
+    passed = found.settled.passed["agg"]
+    assert found.document["replayed"]["agg"]["passed"] == passed
+    said = any("stand behind" in note for note in found.document["notes"])
+    assert said == (passed > 0 and found.best["mode"] == "agg")
