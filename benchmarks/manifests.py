@@ -13,8 +13,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from aiconf.deploy.documents import files, read
-from aiconf.deploy.graph import KIND
+from aiconf.deploy.validate.documents import files, read
+from aiconf.deploy.validate.graph import KIND
 from aiconf.errors import UserError
 from aiconf.manifests import estimate_manifest
 

@@ -11,7 +11,7 @@ from aiconf.cli.deploy_diff import diff
 from aiconf.cli.options import one_of
 
 if TYPE_CHECKING:
-    from aiconf.deploy.problem import Problem
+    from aiconf.deploy.validate.problem import Problem
 
 app = typer.Typer(
     name="deploy", help="Check Dynamo manifests.", no_args_is_help=True,
@@ -45,7 +45,7 @@ def validate(
 
     Exit code 0: clean; 1: problems; 2: a file could not be read.
     """
-    from aiconf.deploy.check import check
+    from aiconf.deploy.validate.check import check
 
     found = check(paths, dynamo_version)
     if output == "json":

@@ -54,7 +54,7 @@ def settled(outcome: Outcome) -> Settled:
             found = _best(outcome, mode, replace(request, sla=sla))
             seen = replayed(request, found) if found is not None else None
             if found is not None and seen is not None and _keeps(request.sla, seen):
-                rest = [one for one in ranked if (one.side, one.place) != (found.side, found.place)]
+                rest = [o for o in ranked if o.side is not found.side or o.place != found.place]
                 top[mode] = [found, *rest][: len(ranked)]
                 replays[mode], passed[mode] = seen, turn
     if not any(passed.values()):

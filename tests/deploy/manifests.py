@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from aiconf.deploy.check import problems
-from aiconf.deploy.documents import Document
+from aiconf.deploy.validate.check import problems
+from aiconf.deploy.validate.documents import Document
 
 IMAGES = {"vllm": "vllm-runtime", "sglang": "sglang-runtime", "trtllm": "tensorrtllm-runtime"}
 NIXL = '{"kv_connector":"NixlConnector","kv_role":"kv_both"}'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aiconf.deploy.documents import files, parse, read
+from aiconf.deploy.validate.documents import files, parse, read
 from aiconf.errors import UserError
 
 BOMB = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from aiconf.deploy.command_line import read
-from aiconf.deploy.flag_lists import engine_fields, known_somewhere, lists
+from aiconf.deploy.validate.command_line import read
+from aiconf.deploy.validate.flag_lists import engine_fields, known_somewhere, lists
 from aiconf.deploy.versions import engines
 from aiconf.resources import data_dir
 

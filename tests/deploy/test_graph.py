@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from manifests import config_map, graph, main
 
-from aiconf.deploy.documents import Document
-from aiconf.deploy.graph import graphs
+from aiconf.deploy.validate.documents import Document
+from aiconf.deploy.validate.graph import graphs
 
 ALPHA = {
     "apiVersion": "nvidia.com/v1alpha1",

@@ -89,7 +89,7 @@ def test_what_was_written_is_predicted_alike(tmp_path):
         for mode in ("agg", "disagg"):
             found = search("qwen3-32b", "h200_sxm", 8, 3000, 500, 4000.0, 50.0, backend=backend,
                            mode=mode, top=1)  # fmt: skip
-            one = plan_of(found.request, found.outcome.best)
+            one = plan_of(found.request, found.settled.outcome.best)
             reading = _read(one, tmp_path)
             again = predicted(reading).best
             best = found.best

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aiconf.deploy.shell import Process, process
+from aiconf.deploy.validate.shell import Process, process
 
 
 def _script(text, **env):

@@ -16,8 +16,8 @@ from deploy_plans import many_plans
 from mutate import example, mutant
 
 from aiconf.deploy.dgd import build
-from aiconf.deploy.notation import release, types
-from aiconf.deploy.structure import findings
+from aiconf.deploy.validate.notation import release, types
+from aiconf.deploy.validate.structure import findings
 from aiconf.deploy.write import manifest
 
 REFERENCE = Path(__file__).resolve().parents[3] / "shared" / "dynamo"

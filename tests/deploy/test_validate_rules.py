@@ -10,9 +10,9 @@ import pytest
 from deploy_plans import many_plans
 from manifests import ENGINE, config_map, found, graph, main
 
-from aiconf.deploy.check import check, problems
 from aiconf.deploy.dgd import Options, build
-from aiconf.deploy.documents import Document, parse
+from aiconf.deploy.validate.check import check, problems
+from aiconf.deploy.validate.documents import Document, parse
 from aiconf.deploy.write import manifest
 from aiconf.errors import UserError
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from aiconf.deploy.graph import Component, Graph
+from aiconf.deploy.validate.graph import Component, Graph
 from aiconf.system.catalog import system_names
 
 # Instance types of clouds whose names do not hold the GPU's.

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from aiconf.deploy.documents import read
-from aiconf.deploy.graph import Component, Graph, graphs
 from aiconf.deploy.read.hardware import selected, system_of
 from aiconf.deploy.read.image import engine_in
 from aiconf.deploy.read.model import model_of
 from aiconf.deploy.read.stated import Stated
 from aiconf.deploy.read.worker import backend_of, filled, read_worker, settings_of
+from aiconf.deploy.validate.documents import read
+from aiconf.deploy.validate.graph import Component, Graph, graphs
 from aiconf.engine.changes import Changes
 from aiconf.engine.engine import Platform
 from aiconf.engine.platform import prefill_changes

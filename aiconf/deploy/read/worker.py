@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from aiconf.deploy.documents import parse
-from aiconf.deploy.graph import Component, framework_of
 from aiconf.deploy.read import sglang, trtllm, vllm
 from aiconf.deploy.read.flags import Flags, named, parsed
 from aiconf.deploy.read.stated import Stated
+from aiconf.deploy.validate.documents import parse
+from aiconf.deploy.validate.graph import Component, framework_of
 from aiconf.engine.engine import Platform
 from aiconf.engine.traits import load_traits
 from aiconf.errors import UserError

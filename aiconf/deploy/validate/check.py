@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aiconf.deploy import (
+from aiconf.deploy.validate import (
     admission,
     arguments,
     engine_file,
@@ -17,13 +17,13 @@ from aiconf.deploy import (
     structure,
     transfer,
 )
-from aiconf.deploy import documents as yaml_documents
-from aiconf.deploy.documents import Document
-from aiconf.deploy.graph import Graph, graphs
-from aiconf.deploy.notation import release
-from aiconf.deploy.problem import Problem
+from aiconf.deploy.validate import documents as yaml_documents
+from aiconf.deploy.validate.documents import Document
+from aiconf.deploy.validate.graph import Graph, graphs
+from aiconf.deploy.validate.notation import release
+from aiconf.deploy.validate.problem import Problem
+from aiconf.deploy.validate.workers import launched
 from aiconf.deploy.versions import engines
-from aiconf.deploy.workers import launched
 from aiconf.errors import UserError, unknown
 
 GROUP = "nvidia.com"

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
-from aiconf.deploy.documents import Document
-from aiconf.deploy.graph_rules import RULES
-from aiconf.deploy.notation import Dated, Release, Spec, Type, Types, types
-from aiconf.deploy.problem import Problem, spelled
+from aiconf.deploy.validate.documents import Document
+from aiconf.deploy.validate.graph_rules import RULES
+from aiconf.deploy.validate.notation import Dated, Release, Spec, Type, Types, types
+from aiconf.deploy.validate.problem import Problem, spelled
 from aiconf.errors import nearest
 
 _Path = tuple[str | int, ...]

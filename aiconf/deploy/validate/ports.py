@@ -6,8 +6,8 @@ import json
 import re
 from collections.abc import Iterator
 
-from aiconf.deploy.problem import Problem, spelled
-from aiconf.deploy.workers import Launched
+from aiconf.deploy.validate.problem import Problem, spelled
+from aiconf.deploy.validate.workers import Launched
 
 # What the operator has every pod listen on (deploy/operator/internal/consts of Dynamo).
 _SYSTEM = ("DYN_SYSTEM_PORT", 9090)

@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from aiconf.deploy.flag_lists import engine_fields
-from aiconf.deploy.problem import Problem, spelled
+from aiconf.deploy.validate.flag_lists import engine_fields
+from aiconf.deploy.validate.problem import Problem, spelled
+from aiconf.deploy.validate.workers import Launched
 from aiconf.deploy.versions import engines
-from aiconf.deploy.workers import Launched
 from aiconf.errors import UserError, nearest
 
 # Fields with free content, which the list of fields leaves out.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from aiconf.deploy.problem import Problem, spelled
-from aiconf.deploy.workers import Launched
+from aiconf.deploy.validate.problem import Problem, spelled
+from aiconf.deploy.validate.workers import Launched
 
 _INJECTED = {
     "vllm": ("--nnodes", "--node-rank", "--master-addr", "--headless"),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 
-from aiconf.deploy.problem import Problem, spelled
-from aiconf.deploy.workers import Launched
+from aiconf.deploy.validate.problem import Problem, spelled
+from aiconf.deploy.validate.workers import Launched
 
 _AUTO = "auto"
 # What each engine calls the things that both sides must share: (meaning, flag, key in its file).

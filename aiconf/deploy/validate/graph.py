@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from aiconf.deploy.documents import Document
-from aiconf.deploy.shell import Process, process
+from aiconf.deploy.validate.documents import Document
+from aiconf.deploy.validate.shell import Process, process
 
 Role = Literal["frontend", "worker", "prefill", "decode", "planner", "epp", "other"]
 Where = tuple[str | int, ...]  # a path inside a document

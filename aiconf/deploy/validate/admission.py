@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from aiconf.deploy.documents import Document
-from aiconf.deploy.graph import Component, Graph
-from aiconf.deploy.images import image
-from aiconf.deploy.notation import Release
-from aiconf.deploy.problem import Problem, spelled
+from aiconf.deploy.validate.documents import Document
+from aiconf.deploy.validate.graph import Component, Graph
+from aiconf.deploy.validate.images import image
+from aiconf.deploy.validate.notation import Release
+from aiconf.deploy.validate.problem import Problem, spelled
 
 _ANNOTATIONS = {
     "nvidia.com/vllm-distributed-executor-backend": ("mp", "ray"),

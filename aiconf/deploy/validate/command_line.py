@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from aiconf.deploy.flag_lists import Flag, FlagList
+from aiconf.deploy.validate.flag_lists import Flag, FlagList
 from aiconf.errors import nearest
 
 MOST = 50  # faults of one command line; who has more reads no further

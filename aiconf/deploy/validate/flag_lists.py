@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
-from aiconf.deploy.graph import framework_of
+from aiconf.deploy.validate.graph import framework_of
 from aiconf.deploy.versions import engines
 from aiconf.resources import data_dir
 

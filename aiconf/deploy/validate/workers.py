@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from aiconf.deploy.command_line import CommandLine, read
-from aiconf.deploy.documents import parse
-from aiconf.deploy.flag_lists import FlagList, lists
-from aiconf.deploy.graph import Component, Graph, framework_of
-from aiconf.deploy.images import Image, image, nearest_release
+from aiconf.deploy.validate.command_line import CommandLine, read
+from aiconf.deploy.validate.documents import parse
+from aiconf.deploy.validate.flag_lists import FlagList, lists
+from aiconf.deploy.validate.graph import Component, Graph, framework_of
+from aiconf.deploy.validate.images import Image, image, nearest_release
 from aiconf.errors import UserError
 
 

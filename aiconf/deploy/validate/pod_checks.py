@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from aiconf.deploy.graph import GPU, Component, Graph, Where
-from aiconf.deploy.problem import Problem, spelled
+from aiconf.deploy.validate.graph import GPU, Component, Graph, Where
+from aiconf.deploy.validate.problem import Problem, spelled
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _ENV = re.compile(r"[A-Za-z_.-][A-Za-z0-9_.-]*")  # no name that begins with a digit

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from aiconf.deploy.documents import Document
-from aiconf.deploy.graph import Graph
-from aiconf.deploy.notation import Release
-from aiconf.deploy.problem import Problem, spelled
 from aiconf.deploy.schema import COMBINED_NAME_LIMIT, ROLE_SUFFIX
+from aiconf.deploy.validate.documents import Document
+from aiconf.deploy.validate.graph import Graph
+from aiconf.deploy.validate.notation import Release
+from aiconf.deploy.validate.problem import Problem, spelled
 
 _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _SUBDOMAIN = re.compile(rf"{_LABEL}(\.{_LABEL})*")

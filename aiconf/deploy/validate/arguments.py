@@ -6,11 +6,11 @@ import json
 import re
 from collections.abc import Iterator
 
-from aiconf.deploy.command_line import Fault
-from aiconf.deploy.flag_lists import known_somewhere, lists
-from aiconf.deploy.graph import Graph
-from aiconf.deploy.problem import Problem, spelled
-from aiconf.deploy.workers import Launched
+from aiconf.deploy.validate.command_line import Fault
+from aiconf.deploy.validate.flag_lists import known_somewhere, lists
+from aiconf.deploy.validate.graph import Graph
+from aiconf.deploy.validate.problem import Problem, spelled
+from aiconf.deploy.validate.workers import Launched
 
 _NAMED = re.compile(r"python[\d.]*\s+-m\s+dynamo\.\w+")
 
