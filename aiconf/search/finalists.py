@@ -2,11 +2,12 @@
 
 The closed forms rank. Where the replay of a mode's winner breaks a target by more than the closed
 forms are off, the search is asked again with that target tightened by what the replay showed, and
-the answer is replayed in turn.
+the answer is replayed in turn; then less tightly, as far as the replay keeps the target.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -19,7 +20,7 @@ from aiconf.simulate.results import Summary
 from aiconf.workload import Sla
 
 _TOLERANCE = 1.05  # of a target: replay and closed form of TPOT differ by 2 % in the mean
-_ROUNDS = 3  # in which a mode's winner may be replaced
+_ROUNDS = 4  # of replays that look for a replacement
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Settled:
 
 
 def settled(outcome: Outcome) -> Settled:
-    """Replay the winner of each mode, and replace it while its replay breaks a target.
+    """Replay the winner of each mode, and replace it where its replay breaks a target.
 
     The order stays where the search met no target, where no replacement keeps them, and where
     the replay cannot tell.
@@ -46,23 +47,43 @@ def settled(outcome: Outcome) -> Settled:
     passed = dict.fromkeys(top, 0)
     for mode, ranked in outcome.top.items():
         seen = replays[mode] = replayed(request, ranked[0]) if ranked else None
-        sla = request.sla
-        for turn in range(1, _ROUNDS + 1):
-            if seen is None or not outcome.met or _keeps(request.sla, seen):
-                break
-            sla = _tightened(sla, request.sla, seen)
-            found = _best(outcome, mode, replace(request, sla=sla))
-            seen = replayed(request, found) if found is not None else None
-            if found is not None and seen is not None and _keeps(request.sla, seen):
-                rest = [o for o in ranked if o.side is not found.side or o.place != found.place]
-                top[mode] = [found, *rest][: len(ranked)]
-                replays[mode], passed[mode] = seen, turn
+        if seen is None or not outcome.met or _keeps(request.sla, seen):
+            continue
+        other = _replacement(outcome, mode, seen)
+        if other is not None:
+            found, replays[mode], passed[mode] = other
+            rest = [o for o in ranked if o.side is not found.side or o.place != found.place]
+            top[mode] = [found, *rest][: len(ranked)]
     if not any(passed.values()):
         return Settled(outcome, replays, passed)
     firsts = [ranked[0] for ranked in top.values() if ranked]
     firsts = [found for found in firsts if worth(request, found, False) >= -1.0]  # meets targets
     best = max(firsts, key=lambda found: worth(request, found, outcome.met))
     return Settled(replace(outcome, best=best, top=top), replays, passed)
+
+
+def _replacement(
+    outcome: Outcome, mode: str, broken: Summary
+) -> tuple[Found, Summary, int] | None:
+    """The best of a mode whose replay keeps the targets, its replay, and how many broke them.
+
+    Targets are tightened by powers of the factor by which the first replay broke them; between
+    a power that was too little and one that was enough the exponent is halved.
+    """
+    request = outcome.request
+    best: tuple[Found, Summary] | None = None
+    little, enough, power, failed = 0.0, math.inf, 1.0, 1
+    for _ in range(_ROUNDS):
+        found = _best(outcome, mode, replace(request, sla=_tightened(request.sla, broken, power)))
+        seen = replayed(request, found) if found is not None else None
+        if found is None or seen is None:
+            break
+        if _keeps(request.sla, seen):
+            best, enough = (found, seen), power
+        else:
+            little, failed = power, failed + 1
+        power = power + 1.0 if math.isinf(enough) else (little + enough) / 2.0
+    return None if best is None else (*best, failed)
 
 
 def _keeps(sla: Sla, seen: Summary) -> bool:
@@ -73,12 +94,13 @@ def _keeps(sla: Sla, seen: Summary) -> bool:
     )
 
 
-def _tightened(sla: Sla, wanted: Sla, seen: Summary) -> Sla:
-    """``sla`` with each target lowered by the factor by which the replay broke the wanted one."""
+def _tightened(sla: Sla, seen: Summary, power: float) -> Sla:
+    """``sla`` with each target lowered by a power of the factor by which the replay broke it."""
+    tpot = float(np.nan_to_num(seen.tpot.mean))
     return Sla(
-        ttft=sla.ttft * min(1.0, wanted.ttft / seen.ttft.mean),
-        tpot=sla.tpot * min(1.0, wanted.tpot / np.nan_to_num(seen.tpot.mean, nan=1e-12)),
-        latency=sla.latency * min(1.0, wanted.latency / seen.latency.mean),
+        ttft=sla.ttft * min(1.0, sla.ttft / seen.ttft.mean) ** power,
+        tpot=sla.tpot * min(1.0, sla.tpot / max(tpot, 1e-12)) ** power,
+        latency=sla.latency * min(1.0, sla.latency / seen.latency.mean) ** power,
     )
 
 

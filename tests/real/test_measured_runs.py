@@ -30,7 +30,7 @@ def test_nearly_every_row_is_answered_and_none_is_lost(checked):
         ("B200 SXM", "trtllm", "gpt-oss-120b", 0.15),
         ("H200 SXM", "trtllm", "Llama-3.1-70B", 0.12),
         ("B200 SXM", "sglang", "DeepSeek-R1-0528", 0.16),
-        ("H100 SXM", "trtllm", "Qwen3-235B-A22B-FP8", 0.12),
+        ("H100 SXM", "trtllm", "Qwen3-235B-A22B-FP8", 0.14),
         ("GB200 NVL72", "trtllm", "gpt-oss-120b", 0.13),
         ("GB200 NVL72", "sglang", "DeepSeek-R1-0528", 0.25),
     ],

@@ -41,7 +41,6 @@ def test_a_winner_that_breaks_a_target_gives_way_to_one_that_keeps_it(found, mon
     mine = done.outcome.top["disagg"][0]
     assert done.passed["disagg"] >= 1
     assert mine.value("concurrency") < first.value("concurrency")
-    assert mine.value("ttft") <= found.request.sla.ttft / 1.33
     assert done.replays["disagg"].ttft.mean <= found.request.sla.ttft * 1.05
     assert len(done.outcome.top["disagg"]) == len(found.outcome.top["disagg"])
     assert first in done.outcome.top["disagg"][1:]
