@@ -198,6 +198,7 @@ class Graphs:
 class Layouts:
     """Which parallel layouts the engine can run.
 
+    pipeline_apart: pipelines also where prefill and decode are apart.
     dp_ranks: ``any``: attention replicas of any tp; ``all``: attention DP spans every rank
     (attention tp is then 1). ep_sizes: ``all``: experts are split over every rank or none;
     ``divisor``: over any number of ranks that divides them. rank_in_pod: with attention DP,
@@ -207,6 +208,7 @@ class Layouts:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
     pipeline: bool
+    pipeline_apart: bool
     dp_ranks: Literal["any", "all"]
     ep_sizes: Literal["all", "divisor"]
     rank_in_pod: bool

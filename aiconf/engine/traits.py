@@ -238,6 +238,12 @@ class Traits:
             return f"{self.title} splits experts over all {ranks} ranks or none: ep 1 or {ranks}"
         return None
 
+    def allows_apart(self, parallel: Parallel) -> str | None:
+        """Return why ``parallel`` cannot be one side of a disaggregated deployment, if so."""
+        if parallel.pp > 1 and not self.layouts.pipeline_apart:
+            return f"{self.title} moves no KV cache between pipelines: use pp 1 in both workers"
+        return None
+
     def spreads(self, parallel: Parallel, gpus_per_node: int) -> bool:
         """Whether a worker can be cut into equal pods, one per node."""
         pod = pod_gpus(parallel.gpus, gpus_per_node)

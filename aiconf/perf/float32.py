@@ -24,7 +24,6 @@ _GEMV_ROWS = 16  # up to which the product is bound by reading the weights
 # a router of 3072 x 256 at 17 to 256 tokens; MiniMax-M2.5 on B200 gained 17 to 20 us per layer
 # when its runs turned TF32 on (InferenceX, vLLM 0.19, 3 and 22 April 2026, 32 to 128 users).
 _EFFICIENCY = 0.6
-_MULTIPROCESSORS = {90: 132, 100: 148}  # by smallest compute capability (NVIDIA datasheets)
 
 
 def float32_seconds(
@@ -38,8 +37,7 @@ def float32_seconds(
     if products == "tf32":
         return gemm_seconds(tables, "bf16", n, 2 * k, rows)[0], unmeasured(rows)
     gpu = tables.system.gpu
-    units = next(count for sm, count in sorted(_MULTIPROCESSORS.items(), reverse=True)
-                 if gpu.sm >= sm)  # fmt: skip
+    units = gpu.multiprocessors
     tiles = np.ceil(rows / _TILE) * np.ceil(n / _TILE)
     splits = np.clip(np.floor(units / tiles), 1.0, _SPLITS)
     waves = np.ceil(tiles * splits / units)

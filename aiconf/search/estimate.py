@@ -86,11 +86,13 @@ def _request(setting: Setting, gpus: int) -> Request:
     )
 
 
-def _legal(setting: Setting, platform: Platform, text: str) -> Variant:
-    parallel = Parallel.parse(text)
-    problem = layout_problem(setting.spec, parallel) or platform.traits.allows(
+def _legal(setting: Setting, platform: Platform, text: str, *, apart: bool = False) -> Variant:
+    parallel, traits = Parallel.parse(text), platform.traits
+    problem = layout_problem(setting.spec, parallel) or traits.allows(
         parallel, moe=setting.spec.is_moe
     )
+    if apart:
+        problem = problem or traits.allows_apart(parallel)
     if problem:
         raise UserError(f"layout {parallel}: {problem}")
     return variant_of(platform, setting.spec, parallel, setting.kv_dtype, setting.workload.isl)
@@ -140,8 +142,8 @@ def _disaggregated(setting: Setting) -> tuple[Request, Found]:
     if work.osl == 1:
         raise UserError("osl 1 has nothing to decode: leave out the prefill layout")
     prefilling = setting.prefill_platform or setting.platform
-    before = _legal(setting, prefilling, str(setting.prefill_layout))
-    after = _legal(setting, setting.decode_platform, setting.layout)
+    before = _legal(setting, prefilling, str(setting.prefill_layout), apart=True)
+    after = _legal(setting, setting.decode_platform, setting.layout, apart=True)
     gpus = setting.prefill_workers * before.parallel.gpus + setting.workers * after.parallel.gpus
     request = _request(setting, gpus)
     budget = float(_budget(setting, before))

@@ -1,8 +1,9 @@
 """The order of a search's finalists after replay.
 
-The closed forms rank. Where the replay of a mode's winner breaks a target by more than the closed
-forms are off, the search is asked again with that target tightened by what the replay showed, and
-the answer is replayed in turn; then less tightly, as far as the replay keeps the target.
+The closed forms rank. Where the replay of a winner breaks a target by more than the closed forms
+are off, its engine is searched again with that target tightened by what the replay showed, and
+the answer is replayed in turn; then less tightly, as far as the replay keeps the target. Of the
+engines and modes that keep the targets when replayed the best one wins.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from aiconf.search.request import Request
-from aiconf.search.search import Found, Outcome, scores, shortfall, worth
+from aiconf.search.search import Found, Outcome, Side, scores, shortfall, worth
 from aiconf.search.verify import replayed
 from aiconf.simulate.results import Summary
 from aiconf.workload import Sla
 
-_TOLERANCE = 1.05  # of a target: replay and closed form of TPOT differ by 2 % in the mean
+TOLERANCE = 1.05  # of a target: replay and closed form of TPOT differ by 2 % in the mean
 _ROUNDS = 4  # of replays that look for a replacement
 
 
@@ -28,7 +29,7 @@ class Settled:
     """A search whose finalists were replayed.
 
     replays: of the first of each mode; None where there is none, or where the replay cannot.
-    passed: by mode, how many stood before it whose replay broke a target.
+    passed: by mode, how many were replayed before it and broke a target.
     """
 
     outcome: Outcome
@@ -36,61 +37,97 @@ class Settled:
     passed: Mapping[str, int]
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """A candidate that keeps the targets when replayed, or that the replay cannot tell about."""
+
+    found: Found
+    seen: Summary | None
+    failed: int  # replays before it that broke a target
+
+
 def settled(outcome: Outcome) -> Settled:
     """Replay the winner of each mode, and replace it where its replay breaks a target.
 
-    The order stays where the search met no target, where no replacement keeps them, and where
-    the replay cannot tell.
+    The order stays where the search met no target, or where nothing keeps them.
     """
     request, top = outcome.request, dict(outcome.top)
     replays: dict[str, Summary | None] = {}
     passed = dict.fromkeys(top, 0)
+    winners = []
     for mode, ranked in outcome.top.items():
-        seen = replays[mode] = replayed(request, ranked[0]) if ranked else None
-        if seen is None or not outcome.met or _keeps(request.sla, seen):
+        kept = _kept(outcome, mode) if outcome.met and ranked else None
+        if kept is None:
+            replays[mode] = replayed(request, ranked[0]) if ranked else None
             continue
-        other = _replacement(outcome, mode, seen)
-        if other is not None:
-            found, replays[mode], passed[mode] = other
-            rest = [o for o in ranked if o.side is not found.side or o.place != found.place]
+        found, replays[mode], passed[mode] = kept.found, kept.seen, kept.failed
+        winners.append(found)
+        if not _same(found, ranked[0]):
+            rest = [one for one in ranked if not _same(one, found)]
             top[mode] = [found, *rest][: len(ranked)]
-    if not any(passed.values()):
+    best = max(winners, key=lambda one: worth(request, one, True), default=outcome.best)
+    if _same(best, outcome.best) and not any(passed.values()):
         return Settled(outcome, replays, passed)
-    firsts = [ranked[0] for ranked in top.values() if ranked]
-    firsts = [found for found in firsts if worth(request, found, False) >= -1.0]  # meets targets
-    best = max(firsts, key=lambda found: worth(request, found, outcome.met))
     return Settled(replace(outcome, best=best, top=top), replays, passed)
 
 
+def _same(one: Found, other: Found) -> bool:
+    return one.side is other.side and one.place == other.place
+
+
+def _kept(outcome: Outcome, mode: str) -> _Kept | None:
+    """The best of a mode that keeps the targets when replayed; one engine after the other."""
+    request = outcome.request
+    sides = [(side, _best(side, request)) for side in outcome.sides if side.mode == mode]
+    firsts = [(side, found) for side, found in sides if found is not None]
+    firsts.sort(key=lambda pair: -worth(request, pair[1], True))
+    best: _Kept | None = None
+    failed = 0
+    for side, first in firsts:
+        if best is not None and worth(request, first, True) <= worth(request, best.found, True):
+            break
+        seen = replayed(request, first)
+        if seen is None or keeps(request.sla, seen):
+            best = _Kept(first, seen, failed)
+            continue
+        other, broken = _replacement(side, request, seen)
+        failed += broken
+        if other is not None and (
+            best is None or worth(request, other[0], True) > worth(request, best.found, True)
+        ):
+            best = _Kept(*other, failed)
+    return best
+
+
 def _replacement(
-    outcome: Outcome, mode: str, broken: Summary
-) -> tuple[Found, Summary, int] | None:
-    """The best of a mode whose replay keeps the targets, its replay, and how many broke them.
+    side: Side, request: Request, broken: Summary
+) -> tuple[tuple[Found, Summary] | None, int]:
+    """The best of one engine whose replay keeps the targets, with its replay; and how many broke.
 
     Targets are tightened by powers of the factor by which the first replay broke them; between
     a power that was too little and one that was enough the exponent is halved.
     """
-    request = outcome.request
     best: tuple[Found, Summary] | None = None
     little, enough, power, failed = 0.0, math.inf, 1.0, 1
     for _ in range(_ROUNDS):
-        found = _best(outcome, mode, replace(request, sla=_tightened(request.sla, broken, power)))
+        found = _best(side, replace(request, sla=_tightened(request.sla, broken, power)))
         seen = replayed(request, found) if found is not None else None
         if found is None or seen is None:
             break
-        if _keeps(request.sla, seen):
+        if keeps(request.sla, seen):
             best, enough = (found, seen), power
         else:
             little, failed = power, failed + 1
         power = power + 1.0 if math.isinf(enough) else (little + enough) / 2.0
-    return None if best is None else (*best, failed)
+    return best, failed
 
 
-def _keeps(sla: Sla, seen: Summary) -> bool:
+def keeps(sla: Sla, seen: Summary) -> bool:
+    """Whether the means of a replay keep the targets, within what the closed forms are off."""
     return (
-        seen.ttft.mean <= sla.ttft * _TOLERANCE
-        and not seen.tpot.mean > sla.tpot * _TOLERANCE  # NaN with one output token
-        and seen.latency.mean <= sla.latency * _TOLERANCE
+        seen.ttft.mean <= sla.ttft * TOLERANCE
+        and not seen.tpot.mean > sla.tpot * TOLERANCE  # NaN with one output token
+        and seen.latency.mean <= sla.latency * TOLERANCE
     )
 
 
@@ -104,16 +141,9 @@ def _tightened(sla: Sla, seen: Summary, power: float) -> Sla:
     )
 
 
-def _best(outcome: Outcome, mode: str, request: Request) -> Found | None:
-    """The best candidate of a mode that meets the targets of ``request`` by the closed forms."""
-    best: tuple[float, Found] | None = None
-    for side in outcome.sides:
-        if side.mode != mode:
-            continue
-        eligible = np.flatnonzero(shortfall(request, side) <= 1.0)
-        if len(eligible):
-            value = scores(request, side)[eligible]
-            place = int(eligible[int(np.argmax(value))])
-            if best is None or value.max() > best[0]:
-                best = float(value.max()), Found(side, place)
-    return None if best is None else best[1]
+def _best(side: Side, request: Request) -> Found | None:
+    """The best candidate of an engine that meets the targets of ``request`` by the closed forms."""
+    eligible = np.flatnonzero(shortfall(request, side) <= 1.0)
+    if not len(eligible):
+        return None
+    return Found(side, int(eligible[int(np.argmax(scores(request, side)[eligible]))]))

@@ -194,6 +194,12 @@ def _join_points(parts: list[Points]) -> Points:
     return Points(**{name: _joined([getattr(part, name) for part in parts]) for name in names})
 
 
+def _apart(platform: Platform, spec: ModelSpec, gpus: int) -> list[Parallel]:
+    """Layouts of one side of a disaggregated deployment."""
+    every = layouts(platform, spec, gpus)
+    return [one for one in every if platform.traits.allows_apart(one) is None]
+
+
 def prefill_workers(
     platform: Platform, specs: list[ModelSpec], gpus: int, workload: Workload, kv: str | None
 ) -> Prefill:
@@ -201,7 +207,7 @@ def prefill_workers(
     variants: list[Variant] = []
     rows = []
     for spec in specs:
-        for parallel in layouts(platform, spec, gpus):
+        for parallel in _apart(platform, spec, gpus):
             variant = variant_of(platform, spec, parallel, kv, workload.isl)
             step = platform.step(spec, parallel, variant.kv_dtype)
             batch, budgets = _prompt_batches(variant, workload)
@@ -242,7 +248,7 @@ def decode_workers(
     variants: list[Variant] = []
     rows = []
     for spec in specs:
-        for parallel in layouts(platform, spec, gpus):
+        for parallel in _apart(platform, spec, gpus):
             variant = variant_of(platform, spec, parallel, kv, workload.isl)
             budget = platform.token_budget(parallel.dp)
             batch = concurrencies(min(most_sequences(variant, budget, workload), _MOST_DECODES))

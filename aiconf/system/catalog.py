@@ -75,7 +75,10 @@ def _system(figures: dict[str, Any]) -> System:
     sources = {key: figure["source"] for key, figure in figures.items()}
     sources["flops"] = rates.pop("source")
     values = {key: figure["value"] for key, figure in figures.items()}
-    of_gpu = ("sm", "memory_bytes", "memory_bandwidth", "power_watt", "cost_usd_per_hour")
+    of_gpu = (
+        "sm", "memory_bytes", "memory_bandwidth", "multiprocessors", "power_watt",
+        "cost_usd_per_hour",
+    )  # fmt: skip
     gpu = Gpu(
         name=gpu_name,
         flops={key: rate for key, rate in rates.items() if rate is not None},

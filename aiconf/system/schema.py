@@ -53,6 +53,7 @@ class SystemFile(Strict):
     memory_bytes: Figure
     memory_bandwidth: Figure
     flops: Rates
+    multiprocessors: Count
     power_watt: Figure
     cost_usd_per_hour: Figure
     gpus_per_node: Count

@@ -15,6 +15,7 @@ class Gpu:
     memory_bytes: float  # as the driver reports it, not the marketing figure
     memory_bandwidth: float  # byte/s
     flops: Mapping[str, float]  # FLOP/s by precision: bf16, fp8, int8, fp4, float32
+    multiprocessors: int
     power_watt: float
     cost_usd_per_hour: float
 

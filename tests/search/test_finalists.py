@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from aiconf.api import search
+from aiconf.api import estimate, search
+from aiconf.errors import UserError
 from aiconf.search import finalists
 from aiconf.search.finalists import settled
 from aiconf.search.verify import replayed
@@ -63,3 +64,38 @@ def test_one_search_that_the_replay_corrects_says_so():
     assert found.document["replayed"]["agg"]["passed"] == passed
     said = any("stand behind" in note for note in found.document["notes"])
     assert said == (passed > 0 and found.best["mode"] == "agg")
+
+
+def test_engines_are_settled_one_by_one():
+    """What one engine's replay breaks does not tighten the targets of another."""
+    both = search(*TASK[:6], 20, backend="any", mode="agg")
+    alone = search(*TASK[:6], 20, backend="vllm", mode="agg")
+    kept = settled(alone.outcome)
+    done = settled(both.outcome)
+    first, other = done.outcome.best, kept.outcome.best
+    assert first.value("request_rate") >= other.value("request_rate") * (1 - 1e-9)
+
+
+def test_of_two_modes_the_one_that_keeps_the_targets_wins(found, monkeypatch):
+    assert found.outcome.best.side.mode == "disagg"
+
+    def broken(request, one, seed=0):
+        seen = replayed(request, one, seed)
+        if one.side.mode == "agg":
+            return seen
+        return replace(seen, ttft=replace(seen.ttft, mean=request.sla.ttft * 5.0))
+
+    monkeypatch.setattr(finalists, "replayed", broken)
+    done = settled(found.outcome)
+    assert done.outcome.best.side.mode == "agg"
+    assert done.outcome.top["disagg"] == found.outcome.top["disagg"]
+
+
+def test_vllm_moves_no_cache_between_pipelines():
+    found = search("QWEN3_32B", "h200_sxm", 32, 4000, 500, 300, 10, mode="disagg")
+    for side in found.outcome.sides:
+        assert {v.parallel.pp for v in (*side.variants, *side.prefill_variants)} == {1}
+    with pytest.raises(UserError, match="no KV cache between pipelines"):
+        estimate("qwen3-32b", "h200_sxm", "tp2pp2", prefill_layout="tp2")
+    other = search("QWEN3_32B", "h200_sxm", 32, 4000, 500, 300, 10, mode="disagg", backend="trtllm")
+    assert max(v.parallel.pp for side in other.outcome.sides for v in side.variants) > 1
