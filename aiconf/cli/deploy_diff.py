@@ -30,6 +30,7 @@ _FIGURES = (
 
 
 def diff(
+    context: typer.Context,
     before: Annotated[Path, typer.Argument(metavar="A", help="Manifest.")],
     after: Annotated[Path, typer.Argument(metavar="B", help="Manifest to compare with it.")],
     *,
@@ -56,13 +57,19 @@ def diff(
 ) -> None:  # fmt: skip
     """Compare two Dynamo manifests: layouts, batches, memory, versions, and what that does.
 
+    Without --isl and --osl, both are asked about the lengths that A (else B) was written for.
+
     Exit code 0: they serve alike; 1: they differ; 2: one cannot be read or predicted.
     """
     from aiconf.deploy.difference import differences
+    from aiconf.deploy.read.manifest import asked_lengths
     from aiconf.manifests import effect, read_manifest
 
+    lengths = {"isl": isl, "osl": osl, "prefix": prefix}
+    if not any(_is_given(context, name) for name in lengths):
+        lengths |= asked_lengths(before) or asked_lengths(after)
     common: dict[str, Any] = {
-        "isl": isl, "osl": osl, "prefix": prefix, "system": system,
+        **lengths, "system": system,
         "decode_system": decode_system, "perf_db": perf_db, "calibration": calibration,
     }  # fmt: skip
     readings = [read_manifest(path, **common) for path in (before, after)]
@@ -81,6 +88,12 @@ def diff(
         typer.echo(_text(before, after, found, figures), nl=False)
     if found:
         raise typer.Exit(1)
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    """Whether an option stands on the command line."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def _text(

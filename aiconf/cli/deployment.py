@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ from aiconf.errors import UserError
 
 if TYPE_CHECKING:
     from aiconf.deploy.options import Options
+    from aiconf.model.spec import ModelSpec
 
 DynamoVersion = Annotated[
     str | None,
@@ -88,6 +90,37 @@ def deploy_options(save_dir: Path | None, **given: Any) -> Options | None:
             f"{_FLAGS[next(flags)]} is about the files of a deployment: give --save-dir DIR"
         )
     return None
+
+
+def remarks(
+    options: Options | None, specs: Sequence[ModelSpec], endings: Sequence[str] = ("",)
+) -> list[str]:
+    """Return what a user must know of the deployments that were written, one line each.
+
+    Parameters
+    ----------
+    specs
+        Models that were asked about.
+    endings
+        Endings of the deployments' names, which tell those of one search apart.
+    """
+    from aiconf.deploy.launch import local_folder
+    from aiconf.deploy.names import deployment_name
+
+    said = []
+    if options is not None and options.name:
+        plain = ["-".join(filter(None, (options.name, one))) for one in endings]
+        names = [deployment_name(options.name, one) for one in endings]
+        if names != plain:
+            said.append(f"note: name {options.name!r} is written as {' or '.join(names)}")
+    folders = dict.fromkeys(local_folder(spec.checkpoint) for spec in specs)
+    said += [
+        f"note: the model was read from the folder {folder}: it must be reachable in the "
+        "containers under this path"
+        for folder in folders
+        if folder is not None
+    ]
+    return said
 
 
 _FLAGS = {

@@ -21,6 +21,7 @@ from aiconf.cli.deployment import (
     Router,
     TokenSecret,
     deploy_options,
+    remarks,
 )
 from aiconf.cli.options import (
     BackendVersion,
@@ -130,7 +131,8 @@ def estimate(
     """Predict one configuration and explain it, or with --from a manifest or many at once.
 
     From a Dynamo manifest come model, engine, layouts, worker counts and every setting; without
-    --concurrency its workers are as full as its settings and their KV cache let them be. From a
+    --concurrency its workers are as full as its settings and their KV cache let them be. What
+    aiconf wrote itself also says GPU systems and lengths, where no options give them. From a
     CSV every row comes back, with its prediction or the reason why there is none; the exit code
     is 2 where a row has none.
     """
@@ -154,14 +156,19 @@ def estimate(
         if out is not None:
             raise UserError("--out is for a CSV: give --save-dir or redirect the output")
         told = {name: options[name] for name in given}
-        _manifest(source, {"isl": isl, "osl": osl} | told, save_dir, force, output, choices)
+        _manifest(source, told, save_dir, force, output, choices)
         return
     if source is not None:
         if save_dir is not None:
             raise UserError("--save-dir is for one configuration: with --from give --out")
         from aiconf.cli.batch import run
 
-        run(source, out, options, force=force)
+        try:
+            run(source, out, options, force=force)
+        except UserError as error:
+            if isinstance(error.__cause__, UnicodeDecodeError):
+                raise UserError(f"{source}: not UTF-8 text") from error
+            raise
         return
     if out is not None:
         raise UserError("--out is for --from: give --save-dir or redirect the output")
@@ -185,6 +192,7 @@ def _manifest(
     choices: Options | None,
 ) -> None:  # fmt: skip
     """Predict what a Dynamo manifest deploys, and print it."""
+    from aiconf.deploy.read.manifest import asked_lengths
     from aiconf.manifests import estimate_manifest
 
     other = sorted(set(given) - set(_BESIDE_MANIFEST))
@@ -193,7 +201,10 @@ def _manifest(
             f"--{other[0].replace('_', '-')} is read from the manifest: leave it out with "
             f"--from {source.name}"
         )
-    _print(estimate_manifest(source, **given), save_dir, force, output, choices)
+    lengths = {} if {"isl", "osl"} <= set(given) else asked_lengths(source)
+    if {"isl", "osl"} & set(given):
+        lengths.pop("prefix", None)  # it belongs to the lengths that the manifest names
+    _print(estimate_manifest(source, **lengths | given), save_dir, force, output, choices)
 
 
 def _one(
@@ -216,6 +227,8 @@ def _print(
     if save_dir is not None:
         found.save(save_dir, force=force, options=choices)
         typer.echo(f"written to {save_dir}", err=True)
+        for line in remarks(choices, found.request.specs):
+            typer.echo(line, err=True)
     if output == "table":
         typer.echo(found.to_text(terminal()), nl=False)
     else:

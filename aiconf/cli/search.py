@@ -21,6 +21,7 @@ from aiconf.cli.deployment import (
     Router,
     TokenSecret,
     deploy_options,
+    remarks,
 )
 from aiconf.cli.options import (
     BackendVersion,
@@ -167,6 +168,9 @@ def search(
     _print(found, output)
     if save_dir is not None:
         typer.echo(f"written to {save_dir}", err=True)
+        written = [one for one, ranked in found.settled.outcome.top.items() if ranked]
+        for line in remarks(options, found.request.specs, written):
+            typer.echo(line, err=True)
     unmet = found.document["unmet"]
     if unmet:
         raise UserError(f"no configuration meets the targets: {unmet['text']}")

@@ -21,7 +21,8 @@ class Component:
 
     kind: frontend, worker, prefill, decode, planner. nodes: pods of one replica. pod: of each
     node; its first container is the one that Dynamo calls ``main``. why: reason of a value by
-    where it is: ``("replicas",)``, ``("gpus",)``, ``("affinity",)``, ``("args", index)``.
+    where it is: ``("replicas",)``, ``("gpus",)``, ``("memory",)``,
+    ``("ephemeral-storage",)``, ``("affinity",)``, ``("args", index)``.
     """
 
     name: str
@@ -85,6 +86,8 @@ def _beta_place(where: Path) -> Path:
     container = (*pod, "containers", 0)
     if where == ("gpus",):
         return (*container, "resources", "limits", GPU)
+    if where[0] in ("memory", "ephemeral-storage"):
+        return (*container, "resources", "requests", *where)
     if where[0] == "args":
         return (*container, *where)
     return (*pod, *where) if where[0] == "affinity" else where
@@ -118,6 +121,10 @@ def _service(one: Component) -> dict[str, Any]:
         custom = dict(resources["limits"])
         limits = {"gpu": custom.pop(GPU, None), "custom": custom or None}
         service["resources"] = {**resources, "limits": limits}
+        if "requests" in resources:
+            others = dict(resources["requests"])
+            memory = others.pop("memory")
+            service["resources"]["requests"] = {"memory": memory, "custom": others or None}
     if "env" in main:
         service["envs"] = main.pop("env")
     for source in main.pop("envFrom", ()):
@@ -128,6 +135,10 @@ def _service(one: Component) -> dict[str, Any]:
 def _alpha_place(where: Path) -> Path:
     if where == ("gpus",):
         return ("resources", "limits", "gpu")
+    if where == ("memory",):
+        return ("resources", "requests", "memory")
+    if where == ("ephemeral-storage",):
+        return ("resources", "requests", "custom", "ephemeral-storage")
     if where[0] == "args":
         return ("extraPodSpec", "mainContainer", *where)
     return ("extraPodSpec", *where) if where[0] == "affinity" else where

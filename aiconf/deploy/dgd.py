@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiconf.deploy import planner_component as planning
 from aiconf.deploy import schema, sglang, trtllm, vllm
 from aiconf.deploy.api import Description, Graph, render_graph
-from aiconf.deploy.launch import Launch, Site, served_model, spread
+from aiconf.deploy.asked import said_of
+from aiconf.deploy.image import container
+from aiconf.deploy.launch import Launch, Site, served_model, spread, with_whole_path
+from aiconf.deploy.names import deployment_name
 from aiconf.deploy.notes import notes
 from aiconf.deploy.options import Options
 from aiconf.deploy.planner import Planner
@@ -25,10 +28,8 @@ _LAUNCH = {"vllm": vllm.launch, "sglang": sglang.launch, "trtllm": trtllm.launch
 _COMPONENT = {"agg": "worker", "prefill": "prefill", "decode": "decode"}
 # What a pod is told that differs between the replicas of a worker over several nodes.
 _REPLICA = {"grove": "-$(GROVE_PCSG_INDEX)", "lws": "-$(LWS_LEADER_ADDRESS)"}
-_NAME_LIMIT = schema.COMBINED_NAME_LIMIT - len("frontend") - schema.ROLE_SUFFIX
 # Safe inside the scripts that the operator wraps around multi-node commands.
 _SHELL_SAFE = re.compile(r"[A-Za-z0-9_@%+=:,./-]+")
-_IMAGE = re.compile(r"[^\s:]+(:\d+/[^\s:]+)?:v?(?P<release>\d+\.\d+\.\d+)(-[0-9A-Za-z.-]+)?")
 
 
 @dataclass(frozen=True)
@@ -55,12 +56,6 @@ class Deployment:
         return [model.document() for model in models if model is not None]
 
 
-def deployment_name(text: str) -> str:
-    """Return ``text`` as a name that Kubernetes and Grove accept (RFC 1123, short enough)."""
-    slug = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:_NAME_LIMIT].strip("-")
-    return slug or "aiconf"
-
-
 def build(
     plan: Plan, options: Options | None = None, planner: Planner | None = None
 ) -> Deployment:
@@ -72,8 +67,9 @@ def build(
         The backend or Dynamo release is unknown, or the engine cannot run the plan.
     """
     options = options or Options()
-    engine = _container(runtime(plan.backend, options.dynamo), options)
-    name = deployment_name(options.name or plan.model.name)
+    plan = with_whole_path(plan)
+    engine = container(runtime(plan.backend, options.dynamo), options)
+    name = deployment_name(options.name or plan.model.name, options.suffix)
     _check(plan)
     parts = tuple(_part(plan, worker, name, engine, options) for worker in plan.workers)
     found = findings([stated(plan, one.worker, one.component, one.launch) for one in parts])
@@ -87,7 +83,7 @@ def build(
         name=name,
         backend=plan.backend,
         components=(frontend(engine.image, options), *workers, *beside),
-        annotations={"nvidia.com/enable-grove": "false"} if lws else {},
+        annotations=said_of(plan) | ({"nvidia.com/enable-grove": "false"} if lws else {}),
     )
     graph, comments = render_graph(about, engine.api)
     return Deployment(
@@ -113,41 +109,22 @@ def launch_of(plan: Plan, worker: Worker, site: Site) -> Launch:
 def site_of(worker: Worker, name: str, engine: Runtime, options: Options) -> Site:
     """Return what the launch of ``worker`` depends on beside the plan.
 
-    Blocks are found by prompts, so prefill workers report them and keep their further tiers;
-    decode workers get what they need handed over.
+    Blocks are found by prompts, so prefill workers report them.
     """
-    first = worker.role != "decode"
+    host, disk = options.tiers(worker.role)
     return Site(
         name=f"{name}-{_COMPONENT[worker.role]}",
         runtime=engine,
         replica=_REPLICA[options.orchestrator] if worker.replicas > 1 else "",
-        kv_events=options.router == "kv" and first,
-        host_cache_gb=options.host_cache_gb if first else None,
-        disk_cache_gb=options.disk_cache_gb if first else None,
+        kv_events=options.router == "kv" and worker.role != "decode",
+        host_cache_gb=host,
+        disk_cache_gb=disk,
     )
 
 
 def _part(plan: Plan, worker: Worker, name: str, engine: Runtime, options: Options) -> Part:
     launch = launch_of(plan, worker, site_of(worker, name, engine, options))
     return Part(worker, _COMPONENT[worker.role], spread(worker), launch)
-
-
-def _container(engine: Runtime, options: Options) -> Runtime:
-    """Return the runtime with the user's image in place of NVIDIA's."""
-    if options.image is None:
-        return engine
-    match = _IMAGE.fullmatch(options.image)
-    if not match:
-        raise UserError(
-            f"image {options.image!r} must be written REPOSITORY:X.Y.Z, where the operator reads "
-            "Dynamo's release"
-        )
-    if match["release"].split(".")[:2] != engine.dynamo.split(".")[:2]:
-        raise UserError(
-            f"image {options.image} holds Dynamo {match['release']} by its tag, but flags are "
-            f"for {engine.dynamo}: give --dynamo-version {match['release']}"
-        )
-    return replace(engine, image=options.image)
 
 
 def _check(plan: Plan) -> None:

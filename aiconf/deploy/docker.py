@@ -35,6 +35,23 @@ def why_not(deployment: Deployment) -> str | None:
     return None
 
 
+def over_network(deployment: Deployment) -> bool:
+    """Whether workers send each other KV blocks or parts of a step, which RDMA should carry."""
+    several = any(part.nodes.count > 1 for part in deployment.parts)
+    return deployment.plan.disaggregated or several
+
+
+def calls(deployment: Deployment) -> list[str]:
+    """Return how each node's script is called: the addresses that it needs, and the token."""
+    nodes = placement(deployment.parts)
+    lines = []
+    for node in nodes:
+        heads = ["HEAD=ADDRESS_OF_NODE_0"] if len(nodes) > 1 else []
+        heads += [f"NODE_{one}=ADDRESS_OF_NODE_{one}" for one in _leaders(node)]
+        lines.append(" ".join([*heads, "HF_TOKEN=YOUR_TOKEN", f"./launch_node_{node.index}.sh"]))
+    return lines
+
+
 def scripts(deployment: Deployment) -> dict[str, dict[str, Any]]:
     """Return what each node's script says, by file name (see ``launch_node.sh.j2``)."""
     nodes = placement(deployment.parts)
@@ -42,17 +59,23 @@ def scripts(deployment: Deployment) -> dict[str, dict[str, Any]]:
 
 
 def _script(deployment: Deployment, node: Node, nodes: list[Node]) -> dict[str, Any]:
-    wide = [one for one in node.placed if one.part.nodes.count > 1]
-    leaders = sorted({one.leader for one in wide if one.leader})
     return {
         "deployment": deployment,
         "node": node,
         "count": len(nodes),
-        "leaders": leaders,
+        "leaders": _leaders(node),
+        "mounted": any(one.part.launch.mounted for one in node.placed),
+        "network": over_network(deployment),
         "image": deployment.runtime.image,
         "frontend": _frontend(deployment) if node.index == 0 else None,
         "workers": [_quoted(_worker(deployment, one)) for one in node.placed],
     }
+
+
+def _leaders(node: Node) -> list[int]:
+    """Nodes other than the first whose address the ranks on ``node`` need."""
+    wide = [one for one in node.placed if one.part.nodes.count > 1]
+    return sorted({one.leader for one in wide if one.leader})
 
 
 def _frontend(deployment: Deployment) -> str:
@@ -78,6 +101,8 @@ def _worker(deployment: Deployment, placed: Placed) -> list[Word]:
     }
     words: list[Word] = _run(deployment, f"{part.component}-{placed.replica}", env)
     words += ["--gpus", f'"device={",".join(map(str, placed.gpus))}"']
+    if over_network(deployment):
+        words.append(Expand("${rdma[@]}"))
     if launch.mounted:
         inside = f"{trtllm.CONFIG_FOLDER}/{trtllm.config_file(part.worker)}"
         words += ["--volume", Expand(f"$here/engine_{part.component}.yaml:{inside}:ro")]
@@ -90,6 +115,7 @@ def _worker(deployment: Deployment, placed: Placed) -> list[Word]:
 
 def _run(deployment: Deployment, name: str, env: dict[str, str]) -> list[Word]:
     words: list[Word] = ["docker", "run", "--detach", "--name", f"{deployment.name}-{name}"]
+    words += ["--label", f"aiconf={deployment.name}"]
     words += ["--network", "host", "--ipc", "host", "--ulimit", "memlock=-1"]
     words += ["--env", "HF_TOKEN", "--env", f"HF_HOME={CACHE_FOLDER}"]
     words += ["--volume", Expand(f"$cache:{CACHE_FOLDER}")]

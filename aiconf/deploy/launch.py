@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from aiconf.deploy.versions import Runtime, spelling
 from aiconf.errors import UserError
+from aiconf.model.library import checkpoint_names
 from aiconf.parallel import pod_gpus
 from aiconf.serving.plan import Plan, Worker
 
@@ -151,6 +153,23 @@ def served_model(plan: Plan) -> str:
     parts = checkpoint.split("/")
     is_id = len(parts) == 2 and all(parts) and not checkpoint.startswith((".", "~"))
     return checkpoint if is_id else plan.model.name
+
+
+def local_folder(checkpoint: str) -> str | None:
+    """Return the whole path of a model that was read from a folder; None: it has an id."""
+    if checkpoint in checkpoint_names():
+        return None
+    if checkpoint.startswith("/"):
+        return checkpoint
+    return str(Path(checkpoint).resolve()) if Path(checkpoint).is_dir() else None
+
+
+def with_whole_path(plan: Plan) -> Plan:
+    """Return ``plan`` with the whole path of a model's folder: a short one may look like an id."""
+    folder = local_folder(plan.model.checkpoint)
+    if folder is None or folder == plan.model.checkpoint:
+        return plan
+    return replace(plan, model=replace(plan.model, checkpoint=folder))
 
 
 def spelled(settings: Sequence[Setting], site: Site) -> tuple[Setting, ...]:

@@ -22,7 +22,7 @@ def notes(
 ) -> tuple[str, ...]:
     """Return what was corrected, what differs from the prediction, and what must be provided."""
     said = []
-    if options.name and options.name != name:
+    if options.name and name != "-".join(filter(None, (options.name, options.suffix))):
         said.append(f"The name was corrected to {name}, which Kubernetes accepts.")
     said += [f"Memory and limits: {one}." for one in found]
     if plan.backend_version != engine.engine_version:

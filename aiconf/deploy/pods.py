@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +18,9 @@ from aiconf.serving.plan import Worker
 
 CACHE_FOLDER = "/model-cache"
 PRODUCT = "nvidia.com/gpu.product"  # label of nodes, by NVIDIA GPU feature discovery
+# Host memory of an engine beside KV cache, in GB per GPU: one process per GPU with its libraries,
+# CUDA context and pinned buffers. A rule of thumb, not a measurement.
+_ENGINE_GB = 16
 _Mounted = tuple[dict[str, Any], dict[str, Any]]  # a pod's volume, and where it is mounted
 
 
@@ -55,7 +59,7 @@ def component(part: Part, image: str, options: Options, name: str, placed: bool)
         replicas=part.worker.replicas,
         pod=pod,
         nodes=part.nodes.count,
-        why=_why(part),
+        why=_why(part, options),
     )
 
 
@@ -81,6 +85,9 @@ def _affinity(product: str) -> dict[str, Any]:
 def _container(part: Part, image: str, options: Options) -> dict[str, Any]:
     gpus = str(part.nodes.gpus_per_pod)
     resources: dict[str, Any] = {"limits": {GPU: gpus}}
+    requests = _requests(part, options)
+    if requests:
+        resources["requests"] = requests
     if across_nvlink(part):
         resources["claims"] = [{"name": "nvlink"}]
     container: dict[str, Any] = {
@@ -96,6 +103,17 @@ def _container(part: Part, image: str, options: Options) -> dict[str, Any]:
         # Registering memory with the network card needs locked pages.
         container["securityContext"] = {"capabilities": {"add": ["IPC_LOCK"]}}
     return container
+
+
+def _requests(part: Part, options: Options) -> dict[str, str]:
+    """Return what a pod's node must have for its further tiers; Gi, of which a GB is a bit less."""
+    host, disk = options.tiers(part.worker.role)
+    found = {}
+    if host is not None:
+        found["memory"] = f"{math.ceil(host) + _ENGINE_GB * part.nodes.gpus_per_pod}Gi"
+    if disk is not None:
+        found["ephemeral-storage"] = f"{math.ceil(disk)}Gi"
+    return found
 
 
 def _environment(options: Options, env: Mapping[str, str]) -> dict[str, Any]:
@@ -131,14 +149,22 @@ def _mounted(pod: dict[str, Any], volumes: list[_Mounted]) -> dict[str, Any]:
     return pod | {"containers": [container], "volumes": [volume for volume, _ in volumes]}
 
 
-def _why(part: Part) -> dict[tuple[str | int, ...], str]:
+def _why(part: Part, options: Options) -> dict[tuple[str | int, ...], str]:
     worker = part.worker
+    host, disk = options.tiers(worker.role)
     why: dict[tuple[str | int, ...], str] = {
         ("replicas",): f"chosen by the search; {worker.parallel.gpus} GPUs each",
         ("gpus",): f"per pod: {part.nodes.count} x {part.nodes.gpus_per_pod} = {worker.parallel}",
         ("affinity",): f"only nodes of {worker.system.name}, which the prediction is for; "
         f"see yours with: kubectl get nodes -L {PRODUCT}",
     }
+    if host is not None:
+        why[("memory",)] = (
+            f"{host:g} GB of KV cache, and {_ENGINE_GB} per GPU for the engine itself (a rule of "
+            "thumb: look at yours)"
+        )
+    if disk is not None:
+        why[("ephemeral-storage",)] = f"{disk:g} GB of KV cache in the container's /tmp (KVBM)"
     word = 0
     for setting in part.launch.settings:
         if setting.why:

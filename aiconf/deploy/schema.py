@@ -10,22 +10,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-# Grove builds pod names from both; Dynamo's webhook refuses more (role suffix included).
-COMBINED_NAME_LIMIT = 45
-ROLE_SUFFIX = len("-ldr")  # leader or worker pods of a multi-node component
+from aiconf.deploy import names
+from aiconf.deploy.names import EXTENDED_RESOURCE, REFERENCE, REFERENCE_LIMIT, SUBDOMAIN
 
-Subdomain = Annotated[
-    str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=63)
-]
-Reference = Annotated[  # the name of an object that others made; may have dots
-    str,
-    StringConstraints(
-        pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$", max_length=253
-    ),
-]
-ResourceName = Annotated[
-    str, StringConstraints(pattern=r"^[a-z0-9.-]+/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$")
-]
+COMBINED_NAME_LIMIT, ROLE_SUFFIX = names.COMBINED_NAME_LIMIT, names.ROLE_SUFFIX
+
+Subdomain = Annotated[str, StringConstraints(pattern=SUBDOMAIN, max_length=63)]
+Reference = Annotated[str, StringConstraints(pattern=REFERENCE, max_length=REFERENCE_LIMIT)]
+ResourceName = Annotated[str, StringConstraints(pattern=EXTENDED_RESOURCE)]
+Quantity = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*(Gi|Ti)$")]
 ComponentName = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?$", max_length=63)
 ]
@@ -76,9 +69,10 @@ class EnvVar(Model):
 
 
 class Resources(Model):
-    """What a container may use; GPUs are counted per pod."""
+    """What a container may use, and what its node must have; GPUs are counted per pod."""
 
     limits: dict[ResourceName, str]
+    requests: dict[Literal["memory", "ephemeral-storage"], Quantity] | None = None
     claims: list[NamedReference] | None = None
 
 

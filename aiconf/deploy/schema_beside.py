@@ -6,9 +6,9 @@ nvidia.com/v1beta1 of Dynamo 1.5; the GPU names are those that it takes.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
 from aiconf.deploy.schema import (
     EnvFrom,
@@ -16,12 +16,11 @@ from aiconf.deploy.schema import (
     Image,
     Metadata,
     Model,
+    Quantity,
     Reference,
     Volume,
     VolumeMount,
 )
-
-Quantity = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*(Gi|Ti)$")]
 
 
 class JobContainer(Model):
@@ -116,6 +115,14 @@ class RequestWorkload(Model):
     concurrency: int = Field(ge=1)
 
 
+class Targets(Model):
+    """Latency targets in milliseconds: TTFT and ITL, or the time of a whole request."""
+
+    ttft: float | None = Field(None, gt=0)
+    itl: float | None = Field(None, gt=0)
+    e2eLatency: float | None = Field(None, gt=0)
+
+
 class ModelCache(Model):
     """Where weights are kept."""
 
@@ -131,6 +138,7 @@ class RequestSpec(Model):
     image: Image
     hardware: Hardware
     workload: RequestWorkload
+    sla: Targets | None = None
     modelCache: ModelCache | None = None
     searchStrategy: Literal["rapid"] = "rapid"
     autoApply: Literal[False] = False

@@ -19,6 +19,7 @@ from aiconf.deploy.schema import (
     Model,
     Multinode,
     NamedReference,
+    Quantity,
     Reference,
     ResourceClaim,
     ResourceName,
@@ -36,10 +37,18 @@ class Limits(Model):
     custom: dict[ResourceName, str] | None = None
 
 
+class Requests(Model):
+    """What the node of each pod of a service must have."""
+
+    memory: Quantity
+    custom: dict[Literal["ephemeral-storage"], Quantity] | None = None
+
+
 class Resources(Model):
-    """Limits and claims of each pod of a service."""
+    """Limits, requests and claims of each pod of a service."""
 
     limits: Limits
+    requests: Requests | None = None
     claims: list[NamedReference] | None = None
 
 

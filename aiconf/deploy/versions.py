@@ -90,6 +90,9 @@ def runtime(backend: str, dynamo: str | None = None) -> Runtime:
     series = {name.rpartition(".")[0]: name for name in known}
     wanted = series.get(dynamo or "", dynamo or matrix.releases[0].dynamo)
     if wanted not in known:
+        near = series.get(wanted.rpartition(".")[0])
+        if near is not None:
+            raise UserError(f"unknown Dynamo release '{wanted}': did you mean {near}?")
         raise unknown("Dynamo release", wanted, known)
     release = known[wanted]
     image = f"{matrix.registry}/{matrix.images[backend]}:{release.dynamo}"

@@ -110,11 +110,16 @@ def contents(deployment: Deployment) -> dict[str, str]:
     files["benchmark.yaml"] = render_all(
         [render(job, why)], ["Measures the predicted operating point with AIPerf."]
     )
+    request = deployment_request(deployment)
+    targets = (
+        "Targets in milliseconds are those of the search."
+        if "sla" in request["spec"]
+        else "Add spec.sla with your targets: ttft and itl in milliseconds."
+    )
     files["request.yaml"] = render_all(
-        [render(deployment_request(deployment))],
-        ["The same question to Dynamo's own profiler; it deploys nothing by itself.",
-         "Add spec.sla with your targets: ttft and itl in milliseconds."],
-    )  # fmt: skip
+        [render(request)],
+        ["The same question to Dynamo's own profiler; it deploys nothing by itself.", targets],
+    )
     absent = {}
     reason = docker.why_not(deployment)
     if reason:
@@ -156,6 +161,7 @@ def manifest(deployment: Deployment) -> str:
 def _readme(deployment: Deployment, files: dict[str, str], absent: dict[str, str]) -> str:
     import json
 
+    from aiconf.deploy import docker
     from aiconf.deploy.launch import served_model
 
     plan = deployment.plan
@@ -173,6 +179,8 @@ def _readme(deployment: Deployment, files: dict[str, str], absent: dict[str, str
         "body": json.dumps(body),
         "frontend": f"{deployment.name}-frontend",
         "files": files,
+        "calls": docker.calls(deployment),
+        "network": docker.over_network(deployment),
         "absent": absent,
         "serving": serving,
         "prefill": parts.get("prefill"),

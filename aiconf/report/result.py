@@ -121,6 +121,7 @@ class SearchResult:
 
     def _write(self, folder: Path, options: Options | None) -> None:
         from aiconf.deploy import write_deployment
+        from aiconf.deploy.options import Options as Choices
         from aiconf.report.figure import write_figures
         from aiconf.report.rows import write_candidates
         from aiconf.search.plan import plan
@@ -128,8 +129,10 @@ class SearchResult:
         for mode, ranked in self.settled.outcome.top.items():
             if ranked:
                 chosen = plan(self.request, ranked[0])
+                # Both may be applied to one namespace.
+                named = replace(options or Choices(), suffix=mode, targets=self.request.sla)
                 write_deployment(
-                    chosen, folder / mode, options=options,
+                    chosen, folder / mode, options=named,
                     planner=planner_of(self.request, ranked[0], chosen, options),
                 )  # fmt: skip
         write_candidates(self.outcome, folder / "candidates.csv")

@@ -153,6 +153,32 @@ def test_diff_of_settings_and_effect(aiconf, tmp_path):
     assert few["a"]["concurrency"] == few["b"]["concurrency"] == 16
 
 
+def test_our_own_files_need_no_options(aiconf, tmp_path):
+    one = ("estimate", "--model", "Qwen/Qwen3-32B-FP8", "--system", "h200_sxm", "--isl", "2000",
+           "--osl", "300", "--concurrency", "16")  # fmt: skip
+    paths = []
+    for layout in ("tp1", "tp2"):
+        assert aiconf(*one, "--layout", layout, "--save-dir", tmp_path / layout)[0] == 0
+        paths.append(tmp_path / layout / "agg" / "deploy.yaml")
+    code, out, err = aiconf("estimate", "--from", paths[0])
+    assert (code, err) == (0, "")
+    assert "2000 input + 300 output" in out and "h200_sxm" in out
+    assert "500 input + 300 output" in aiconf("estimate", "--from", paths[0], "--isl", "500")[1]
+    assert "b200_sxm" in aiconf("estimate", "--from", paths[0], "--system", "b200_sxm")[1]
+    line = ("deploy", "diff", *paths)
+    plain = aiconf(*line)
+    assert plain[0] == 1
+    assert plain == aiconf(*line, "--system", "h200_sxm", "--isl", "2000", "--osl", "300")
+    assert plain[1] != aiconf(*line, "--isl", "1000", "--osl", "300")[1]
+
+
+def test_what_is_no_text_is_said(aiconf, tmp_path):
+    for name in ("a.csv", "a.yaml", "program"):
+        (tmp_path / name).write_bytes(b"\x7fELF\x02\x01\xff\xfe" * 9)
+        code, out, err = aiconf("estimate", "--from", tmp_path / name)
+        assert (code, out, err) == (2, "", f"error: {tmp_path / name}: not UTF-8 text\n")
+
+
 def test_diff_exit_codes(aiconf, tmp_path):
     one = manifest(tmp_path / "a.yaml")
     same = tmp_path / "b.yaml"

@@ -22,7 +22,7 @@ from aiconf.deploy.options import Options
 from aiconf.deploy.request import deployment_request
 from aiconf.deploy.write import contents
 from aiconf.errors import UserError
-from aiconf.workload import Workload
+from aiconf.workload import Sla, Workload
 
 PLANS = many_plans()
 HOSTILE = "/models/$(touch owned) `touch owned` \"x\" 'y'; touch owned #&|*{{ 1 }}: -"
@@ -147,6 +147,82 @@ def test_scripts_start_every_rank(backend, tmp_path):
     assert len({json.loads(event)["endpoint"] for event in events}) == 2
 
 
+def test_workers_over_the_network_get_its_cards(tmp_path):
+    apart = plan("vllm", worker("prefill"), worker("decode"))
+    for one, network in ((apart, True), (plan("vllm", worker("agg", "tp16")), True), (plan(), 0)):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        write_deployment(one, folder / "out")
+        script = folder / "out" / "launch_node_0.sh"
+        assert ("/dev/infiniband" in script.read_text()) == bool(network)
+        assert ("/dev/infiniband" in (folder / "out" / "README.md").read_text()) == bool(network)
+        if not network:
+            continue
+        for here in (tmp_path, tmp_path / "none"):  # a node with the device, and one without
+            text = script.read_text().replace("-e /dev/infiniband", f"-e {here}")
+            ran = folder / here.name
+            ran.mkdir()
+            (ran / "launch_node_0.sh").write_text(text)
+            (ran / "launch_node_0.sh").chmod(0o755)
+            started = run_scripts(ran, ran, 2)["launch_node_0.sh"]
+            workers = [call for call in started if "dynamo.vllm" in call]
+            assert workers
+            for call in workers:
+                assert "memlock=-1" in call
+                assert ("/dev/infiniband" in call and "IPC_LOCK" in call) == (here == tmp_path)
+
+
+def test_a_node_without_cards_is_told(tmp_path):
+    if not shutil.which("bash"):
+        pytest.skip("no bash here")
+    texts = contents(build(plan("vllm", worker("prefill"), worker("decode"))))
+    text = texts["launch_node_0.sh"].replace("-e /dev/infiniband", "-e /none")
+    stub = "docker() { :; }\n"
+    done = subprocess.run(
+        ["bash", "-c", stub + text], env={"HOME": "/h"}, capture_output=True, text=True, check=True
+    )
+    assert done.stderr.count("warning: no /dev/infiniband") == 1
+
+
+def test_the_readme_says_how_scripts_are_called_and_ended():
+    wide = contents(build(plan("sglang", worker("agg", "tp16"))))  # two replicas, four nodes
+    readme = wide["README.md"]
+    assert "HEAD=ADDRESS_OF_NODE_0 HF_TOKEN=YOUR_TOKEN ./launch_node_0.sh" in readme
+    for number in range(4):
+        line = next(one for one in readme.splitlines() if f"./launch_node_{number}.sh " in one)
+        asked = {f"NODE_{one}=" for one in range(4) if f"${{NODE_{one}:?" in
+                 wide[f"launch_node_{number}.sh"]}  # fmt: skip
+        assert all(name in line for name in asked)
+    assert any("NODE_2=ADDRESS_OF_NODE_2" in line for line in readme.splitlines())
+    label = "label=aiconf=qwen3-32b-fp8"
+    assert f"--filter {label} | xargs --no-run-if-empty docker rm --force" in readme
+    for name, text in wide.items():
+        if name.endswith(".sh"):
+            started = text.replace("\\\n", " ").splitlines()
+            calls = [line for line in started if line.startswith("docker run")]
+            assert calls and all("--label aiconf=qwen3-32b-fp8 " in call for call in calls)
+
+
+@pytest.mark.parametrize("backend", ["vllm", "sglang", "trtllm"])
+def test_scripts_name_engine_files_where_they_are_used(backend):
+    text = contents(build(plan(backend)))["launch_node_0.sh"]
+    assert ("engine files" in text) == ("engine_worker.yaml" in text) == (backend == "trtllm")
+
+
+def test_the_request_has_the_targets():
+    for targets, wanted in (
+        (Sla(), None),
+        (Sla(ttft=0.6), {"ttft": 600.0}),
+        (Sla(0.6, 0.025, 9.0), {"ttft": 600.0, "itl": 25.0}),
+        (Sla(latency=9.0), {"e2eLatency": 9000.0}),
+    ):
+        deployment = build(plan(), Options(targets=targets))
+        document = deployment_request(deployment)
+        assert document["spec"].get("sla") == wanted
+        assert ("Add spec.sla" in contents(deployment)["request.yaml"]) == (wanted is None)
+    schema = crd_schema("1.5", "dynamographdeploymentrequests")["v1beta1"]
+    assert problems(document, schema) == []
+
+
 def test_attention_ranks_over_nodes(tmp_path):
     write_deployment(plan("vllm", worker("agg", "tp2dp8ep16", replicas=1)), tmp_path / "out")
     calls = run_scripts(tmp_path / "out", tmp_path, 2)
@@ -186,6 +262,8 @@ def test_hostile_words_stay_single_arguments(tmp_path):
         {"image": 'repo/"x":1.6.1; touch owned'},
         {"image": "repo/x:1.6.1\ny"},
         {"image": "repo/x:1.5.1"},
+        {"image": "Repo/x:1.6.1"},
+        {"image": "repo/sglang-runtime:1.6.1"},
         {"token_secret": "x'; touch owned"},
         {"model_cache": "$(touch owned)"},
         {"rdma_resource": "rdma/ib: {a: b}"},

@@ -254,16 +254,16 @@ def test_impossible_plans_are_refused_in_one_line(one, words):
 @pytest.mark.parametrize(
     "options",
     [
-        Options(token_secret="a; rm -rf /"),
-        Options(model_cache="$(id)"),
-        Options(rdma_resource="rdma"),
-        Options(image="repo/name:latest"),
-        Options(dynamo="9.9.9"),
+        {"token_secret": "a; rm -rf /"},
+        {"model_cache": "$(id)"},
+        {"rdma_resource": "rdma"},
+        {"image": "repo/name:latest"},
+        {"dynamo": "9.9.9"},
     ],
 )
 def test_hostile_or_unknown_options_are_refused(options):
     with pytest.raises(UserError) as caught:
-        build(plan(), options)
+        build(plan(), Options(**options))
     assert "\n" not in str(caught.value)
 
 

@@ -120,6 +120,6 @@ def test_two_systems_come_back(tmp_path):
 
 def test_without_a_system_there_is_no_answer(tmp_path):
     path = tmp_path / "deploy.yaml"
-    path.write_text(manifest(build(plan())))
+    path.write_text(manifest(build(plan())).replace("aiconf/system", "other/system"))
     with pytest.raises(UserError, match="give --system"):
         read_manifest(path)

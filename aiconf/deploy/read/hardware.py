@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from aiconf.deploy.asked import system_for
 from aiconf.deploy.validate.graph import Component, Graph
 from aiconf.system.catalog import system_names
 
@@ -16,16 +17,19 @@ _INSTANCES = {
 }  # fmt: skip
 
 
-def system_of(graph: Graph, component: Component) -> tuple[str, str] | None:
-    """Return the system that ``component`` is meant for, and where that is said.
+def system_of(graph: Graph, component: Component, role: str) -> tuple[str, str] | None:
+    """Return the system that ``component``, of ``role``, is meant for, and where that is said.
 
-    What selects a node counts first, then the names of component, deployment and file; None
-    where nothing says it.
+    What selects a node counts first, then the annotation of a deployment that was written here,
+    then the names of component, deployment and file; None where nothing says it.
     """
     for key, value in _labels(component):
         found = _named(value) or _instance(value)
         if found:
             return found, f"its pods select {key}: {value}"
+    said = system_for(graph.annotations, role)
+    if said is not None:
+        return said[0], f"annotation {said[1]}"
     folder = "/".join(graph.source.replace("\\", "/").split("/")[-3:])
     for what, text in (("component", component.name), ("deployment", graph.name), ("file", folder)):
         found = _named(text)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from aiconf.deploy.asked import lengths
 from aiconf.deploy.read.hardware import selected, system_of
 from aiconf.deploy.read.image import engine_in
 from aiconf.deploy.read.model import model_of
@@ -98,6 +99,23 @@ def read_plan(
         raise UserError(text if text.startswith(str(path)) else f"{path}: {text}") from error
 
 
+def asked_lengths(path: Path) -> dict[str, int]:
+    """Return isl, osl and prefix, in tokens, that the deployment in ``path`` was written for.
+
+    Empty where its annotations say none.
+
+    Raises
+    ------
+    UserError
+        There is no such deployment, or its annotations are not lengths.
+    """
+    try:
+        return lengths(_only_graph(path).annotations)
+    except UserError as error:
+        text = str(error)
+        raise UserError(text if text.startswith(str(path)) else f"{path}: {text}") from error
+
+
 def _read(
     path: Path, work: Workload, places: Places, system: str | None, decode_system: str | None
 ) -> Reading:
@@ -118,7 +136,7 @@ def _read(
     found: dict[Role, Platform] = {}
     for role, group in groups.items():
         wanted = decode_system if role == "decode" and decode_system else system
-        name = wanted or _system(graph, group, notes)
+        name = wanted or _system(graph, group, role, notes)
         found[role] = places(name, backend, engine, _changes(group.stated, backend, role))
     plan = Plan(
         model=spec,
@@ -195,8 +213,8 @@ def _role(component: Component, stated: Stated) -> Role:
     return "prefill" if component.role == "prefill" else "agg"
 
 
-def _system(graph: Graph, group: _Group, notes: list[str]) -> str:
-    found = system_of(graph, group.components[0])
+def _system(graph: Graph, group: _Group, role: Role, notes: list[str]) -> str:
+    found = system_of(graph, group.components[0], role)
     if found is None:
         asked = selected(group.components[0])
         other = f" ({', '.join(asked)} is of no system here)" if asked else ""
@@ -301,4 +319,4 @@ def router_of(graph: Graph) -> str:
     return "round-robin"
 
 
-__all__ = ["Places", "Reading", "described", "read_plan", "router_of"]
+__all__ = ["Places", "Reading", "asked_lengths", "described", "read_plan", "router_of"]
