@@ -254,7 +254,9 @@ def test_hints_are_values_that_work():
     body = graph("vllm", *PAIR)
     main(body, 1)["args"] += ["--kv-cache-dtype", "bfloat16"]
     main(body, 2)["args"] += ["--kv-cache-dtype", "float8"]
-    assert "'float8' is none of" in _only(found(body))
+    problem = _only(found(body))
+    assert "'float8' is none of" in problem
+    assert problem.endswith("; bfloat16"), "what the prefill worker has"
 
 
 def test_a_whole_flag_wins_over_the_start_of_another():

@@ -128,7 +128,7 @@ def _of_workers(graph: Graph) -> Iterator[Problem]:
     yield from arguments.unstarted(graph)
     workers = launched(graph)
     for one in workers:
-        yield from arguments.problems(one)
+        yield from arguments.problems(one, workers)
         yield from arguments.planner_config(one)
         yield from engine_file.problems(one)
         yield from parallelism.problems(one)

@@ -56,13 +56,15 @@ def is_given(one: Launched) -> bool:
 
 def _parts(stated: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """Yield the connectors that move cache: those inside of one that holds several."""
-    extra = stated.get("kv_connector_extra_config")
-    listed = extra.get("connectors") if isinstance(extra, dict) else None
-    inside = [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
-    for one in inside:
-        yield from _parts(one)
-    if not inside:
-        yield stated
+    waiting = [stated]
+    while waiting:
+        one = waiting.pop()
+        extra = one.get("kv_connector_extra_config")
+        listed = extra.get("connectors") if isinstance(extra, dict) else None
+        inside = [o for o in listed if isinstance(o, dict)] if isinstance(listed, list) else []
+        waiting += inside
+        if not inside:
+            yield one
 
 
 def _names(stated: Mapping[str, Any]) -> set[str]:

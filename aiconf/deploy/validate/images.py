@@ -12,7 +12,7 @@ _NUMBER = r"(0|[1-9]\d*)"
 _SEMVER = re.compile(rf"[vV]?{_NUMBER}\.{_NUMBER}\.{_NUMBER}(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?")
 # Builds of a release for other hardware; any other suffix is a build of its own (1.4.0-kimi-dev.1).
 _SAME = re.compile(r"(-(efa|cuda\d+|amd64|arm64|rc\d+|post\d+))*")
-_OURS = re.compile(r"^(\w+-runtime|dynamo-(frontend|planner))\b")
+_OURS = re.compile(r"^((vllm|sglang|tensorrtllm)-runtime|dynamo-(frontend|planner))\b")
 _PLACEHOLDER = re.compile(r"\$\{?\w+|<[^>]*>|\{\{")
 
 

@@ -83,6 +83,16 @@ def _refuses(one: Launched, flag: str, value: str | None) -> bool:
     return bool(value and found and found.choices and value not in found.choices)
 
 
+def agreed(one: Launched, flag: str, workers: Sequence[Launched]) -> str | None:
+    """Return the value of another worker for a flag that both must share, if it is one of few."""
+    if not one.is_plain_engine or flag not in {name for _, name, _ in _SHARED[one.engine or ""]}:
+        return None
+    values = [w.line.text(flag) for w in workers if w is not one and w.engine == one.engine]
+    known = next((f for parser in one.parsers if (f := parser.get(flag))), None)
+    choices = known.choices if known else ()
+    return next((value for value in values if value in choices), None)
+
+
 def _common(a: str | None, b: str | None) -> str:
     """Return what both sides should have; a number is a size of blocks, a multiple of 16."""
     stated = a or b or ""
