@@ -122,7 +122,7 @@ def test_connectors_of_a_pair_are_one():
     [
         (1, "kv_producer", "the first stage only"),
         (2, "kv_consumer", "does not start"),
-        (2, "kv_both", "one stage only"),
+        (2, "kv_both", "does not support it"),
     ],
 )
 def test_pipeline_stages_and_nixl(index, role, said):
@@ -133,6 +133,11 @@ def test_pipeline_stages_and_nixl(index, role, said):
     problem = _only(found(body))
     assert problem.startswith("error")
     assert said in problem
+    older = graph("vllm", *PAIR, release="1.4.0")
+    main(older, 2)["args"] += ["--pipeline-parallel-size", "2"]
+    main(older, 2)["resources"]["limits"]["nvidia.com/gpu"] = "8"
+    _set(older, 2, "--kv-transfer-config", NIXL.replace("kv_both", "kv_consumer"))
+    assert "does not start" in _only(found(older)), "vLLM 0.26 refuses it, too"
     pushed = NIXL.replace("NixlConnector", "NixlPushConnector").replace("kv_both", "kv_producer")
     for place in (1, 2):
         _set(body, place, "--kv-transfer-config", pushed.replace("producer", "both"))

@@ -29,7 +29,7 @@ _SINCE = {
 }  # fmt: skip
 _UNTIL = {"P2pNcclConnector": (0, 26)}
 _NIXL = {"NixlConnector": "NixlPullConnector"}  # the first is another name of the second
-_PIPELINE = (0, 31)  # nixl/base_worker.py refuses a consumer with pipeline stages since then
+_PIPELINE = (0, 26)  # nixl/base_worker.py refuses a consumer with pipeline stages since then
 _CONFIG = "--kv-transfer-config"
 
 
@@ -111,7 +111,7 @@ def _pipeline(one: Launched, stated: Mapping[str, Any]) -> Iterator[Problem]:
         return
     if role == "decode":
         refuses = stated.get("kv_role") == "kv_consumer" and _numbers(version) >= _PIPELINE
-        what = "it does not start" if refuses else "NIXL counts completions of one stage only"
+        what = "it does not start" if refuses else "vLLM does not support it"
         told = f"{stages} pipeline stages in a decode worker with NIXL: {what}"
         yield Problem(
             one.graph.source, _args(one), told, "--pipeline-parallel-size 1, more tensor parallel"
