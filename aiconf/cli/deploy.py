@@ -11,6 +11,7 @@ from aiconf.cli.deploy_diff import diff
 from aiconf.cli.options import one_of
 
 if TYPE_CHECKING:
+    from aiconf.deploy.validate.check import Found
     from aiconf.deploy.validate.problem import Problem
 
 app = typer.Typer(
@@ -40,42 +41,55 @@ def validate(
         str | None,
         typer.Option(metavar="X.Y.Z", help="Release of Dynamo's operator; default: the newest."),
     ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show errors only.")] = False,
 ) -> None:
     """Check manifests as Dynamo's operator, the engines' parsers and the GPUs would.
 
-    Exit code 0: clean; 1: problems; 2: a file could not be read.
+    Exit code 0: no error; 1: errors; 2: a file could not be read, and no other had errors.
     """
     from aiconf.deploy.validate.check import check
 
     found = check(paths, dynamo_version)
+    shown = tuple(one for one in found.problems if one.level == "error" or not quiet)
     if output == "json":
-        _print_json(found.problems, found.unreadable, found.documents)
+        _print_json(shown, found.unreadable, found.documents)
     else:
-        for problem in found.problems:
+        for problem in shown:
             typer.echo(_line(problem))
-        typer.echo(_summary(found.problems, found.documents), err=bool(found.problems))
     for message in found.unreadable:
         typer.echo(f"error: {message}", err=True)
-    if found.unreadable:
-        raise typer.Exit(2)
+    if output != "json":
+        is_clean = not found.problems and not found.unreadable
+        typer.echo(_summary(found), err=not is_clean)
     if any(problem.level == "error" for problem in found.problems):
         raise typer.Exit(1)
+    if found.unreadable:
+        raise typer.Exit(2)
 
 
 def _line(problem: Problem) -> str:
-    mark = "warning: " if problem.level == "warning" else ""
     fix = f"; fix: {problem.fix}" if problem.fix else ""
-    line = " ".join(f"{problem.source}: {problem.path}: {mark}{problem.what}{fix}".split())
+    path = problem.path
+    if problem.component:  # spec.components[2] says little
+        place, end, rest = path.partition("]")
+        path = f"{place}{end} ({problem.component}){rest}"
+    line = " ".join(f"{problem.source}: {path}: {problem.level}: {problem.what}{fix}".split())
     # A manifest's own text must not steer the terminal.
     return "".join(letter if letter.isprintable() else "?" for letter in line)
 
 
-def _summary(problems: tuple[Problem, ...], graphs: int) -> str:
-    errors = sum(problem.level == "error" for problem in problems)
-    warnings = len(problems) - errors
-    told = f"{graphs} Dynamo {'document' if graphs == 1 else 'documents'}: "
-    told += f"{errors} {'problem' if errors == 1 else 'problems'}" if errors else "clean"
-    return told + (f", {warnings} {'warning' if warnings == 1 else 'warnings'}" if warnings else "")
+def _summary(found: Found) -> str:
+    errors = sum(problem.level == "error" for problem in found.problems)
+    counts = {"error": errors, "warning": len(found.problems) - errors}
+    told = [_counted(count, name) for name, count in counts.items() if count]
+    if found.unreadable:
+        told.insert(0, f"{_counted(len(found.unreadable), 'file')} not readable")
+    documents = _counted(found.documents, "Dynamo document")
+    return f"{documents}: {', '.join(told) or 'clean'}"
+
+
+def _counted(count: int, name: str) -> str:
+    return f"{count} {name}" + ("" if count == 1 else "s")
 
 
 def _print_json(problems: tuple[Problem, ...], unreadable: tuple[str, ...], graphs: int) -> None:

@@ -49,11 +49,12 @@ def test_problems(aiconf, written):
     assert code == 1
     first, second = out.splitlines()
     assert first == (
-        f"{path}: spec.components[1].podTemplate.spec.containers[0].args: --max-num-seq: no flag "
-        "of vLLM 0.31.0 and dynamo.vllm of Dynamo 1.6.1; fix: did you mean --max-num-seqs?"
+        f"{path}: spec.components[1] (worker).podTemplate.spec.containers[0].args: error: "
+        "--max-num-seq: no flag of vLLM 0.31.0 and dynamo.vllm of Dynamo 1.6.1; "
+        "fix: did you mean --max-num-seqs?"
     )
     assert second.endswith("'2' is not a whole number; fix: remove the quotes: 2")
-    assert err == "1 Dynamo document: 2 problems\n"
+    assert err == "1 Dynamo document: 2 errors\n"
     code, out, _ = aiconf("deploy", "validate", path, "--format", "json")
     found = json.loads(out)
     assert (code, found["documents"], len(found["problems"])) == (1, 1, 2)
@@ -67,9 +68,57 @@ def test_warnings_do_not_fail(aiconf, written):
     code, out, err = aiconf("deploy", "validate", path)
     assert code == 0
     assert "warning: operators since 1.4" in out
-    assert err == "1 Dynamo document: clean, 1 warning\n"
+    assert err == "1 Dynamo document: 1 warning\n"
     assert aiconf("deploy", "validate", path, "--dynamo-version", "1.6.1")[0] == 1
     assert aiconf("deploy", "validate", path, "--dynamo-version", "1.3.1")[0] == 0
+
+
+def test_quiet_shows_errors_only(aiconf, written):
+    body = graph()
+    main(body)["image"] = "a/b:my-tag"
+    main(body)["args"] += ["--max-num-seqs", "0"]
+    path = written(body)
+    _, out, err = aiconf("deploy", "validate", path)
+    assert [line.split(": ")[2] for line in out.splitlines()] == ["error", "warning"]
+    code, out, quiet = aiconf("deploy", "validate", path, "--quiet")
+    assert (code, out.count("\n")) == (1, 1)
+    assert ": error: " in out
+    assert err == quiet == "1 Dynamo document: 1 error, 1 warning\n"
+    _, out, _ = aiconf("deploy", "validate", path, "--quiet", "--format", "json")
+    assert [one["level"] for one in json.loads(out)["problems"]] == ["error"]
+
+
+def test_one_image_is_one_line(aiconf, written):
+    body = graph("vllm", "prefill", "decode")
+    for index in range(3):
+        main(body, index)["image"] = "a/b:my-tag"
+    _, out, _ = aiconf("deploy", "validate", written(body))
+    (line,) = out.splitlines()
+    assert "spec.components[0] (frontend)" in line
+    assert "(also in prefill, decode)" in line
+
+
+def test_components_are_those_of_their_own_document(aiconf, tmp_path):
+    first, second = graph(), graph("vllm", "prefill", "decode")
+    second["metadata"]["name"] = "other"
+    main(second)["args"] += ["--max-num-seqs", "0"]
+    path = tmp_path / "two.yaml"
+    path.write_text(yaml.safe_dump_all([first, second]))
+    _, out, _ = aiconf("deploy", "validate", path)
+    assert "spec.components[1] (prefill).podTemplate" in out
+
+
+def test_errors_win_over_files_that_cannot_be_read(aiconf, written, tmp_path):
+    (tmp_path / "template.yaml").write_text("{{ if .Values.on }}\na: {{ .b }}\n{{ end }}\n")
+    body = graph()
+    path = written(body)
+    assert aiconf("deploy", "validate", tmp_path)[0] == 2
+    main(body)["args"] += ["--max-num-seqs", "0"]
+    path.write_text(yaml.safe_dump(body))
+    code, _, err = aiconf("deploy", "validate", tmp_path)
+    assert code == 1
+    assert "template.yaml: not YAML" in err
+    assert err.splitlines()[-1] == "1 Dynamo document: 1 file not readable, 1 error"
 
 
 def test_not_readable(aiconf, written, tmp_path):

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from aiconf.deploy.validate.command_line import Fault
 from aiconf.deploy.validate.flag_lists import known_somewhere, lists
 from aiconf.deploy.validate.graph import Graph
 from aiconf.deploy.validate.problem import Problem, spelled
+from aiconf.deploy.validate.transfer import agreed
 from aiconf.deploy.validate.workers import Launched
 
 _NAMED = re.compile(r"python[\d.]*\s+-m\s+dynamo\.\w+")
 
 
-def problems(one: Launched) -> Iterator[Problem]:
+def problems(one: Launched, workers: Sequence[Launched] = ()) -> Iterator[Problem]:
     """Yield what the parsers of a component would refuse.
 
     Where the image does not say its version, or is a build of its own, only what no known
@@ -24,7 +26,9 @@ def problems(one: Launched) -> Iterator[Problem]:
     process = one.component.process
     if process is None or not lists(one.module, one.release):
         return
-    for fault in one.line.faults:
+    for found in one.line.faults:
+        value = agreed(one, found.flag, workers)
+        fault = replace(found, fix=value) if value else found
         if not process.certain and not fault.is_unknown:
             continue  # the shell may put in what is missing here
         if one.exact:

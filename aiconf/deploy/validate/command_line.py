@@ -116,6 +116,11 @@ def _keys(flag: Flag, spelled: str) -> list[str]:
 
 
 def _find(name: str, lists: Sequence[FlagList]) -> tuple[Flag | None, str]:
+    """Return the flag that is meant, and its spelling; a whole name wins over the start of one."""
+    for one in lists:
+        spelled = name.replace("_", "-") if one.is_flexible else name
+        if spelled in one.flags:
+            return one.flags[spelled], spelled
     for one in lists:
         spelled = name.replace("_", "-") if one.is_flexible else name
         if flag := one.get(spelled):

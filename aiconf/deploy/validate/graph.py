@@ -212,7 +212,7 @@ def _role(body: Mapping[str, Any], words: Sequence[str]) -> Role:
     )
     if match is None:
         return role
-    return "prefill" if match.group(1) == "prefill" else "decode"
+    return "prefill" if "prefill" in match.groups() else "decode"
 
 
 def _gpus(body: Mapping[str, Any], container: Mapping[str, Any]) -> int | None:

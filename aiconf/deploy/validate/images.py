@@ -12,6 +12,7 @@ _NUMBER = r"(0|[1-9]\d*)"
 _SEMVER = re.compile(rf"[vV]?{_NUMBER}\.{_NUMBER}\.{_NUMBER}(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?")
 # Builds of a release for other hardware; any other suffix is a build of its own (1.4.0-kimi-dev.1).
 _SAME = re.compile(r"(-(efa|cuda\d+|amd64|arm64|rc\d+|post\d+))*")
+_OURS = re.compile(r"^((vllm|sglang|tensorrtllm)-runtime|dynamo-(frontend|planner))\b")
 _PLACEHOLDER = re.compile(r"\$\{?\w+|<[^>]*>|\{\{")
 
 
@@ -64,3 +65,21 @@ def nearest_release(wanted: str | None) -> tuple[str, bool]:
 
 def _numbers(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(".")[:3])
+
+
+def unreleased(name: str) -> tuple[str, str] | None:
+    """Return (its release, the nearest known) of an image of Dynamo that was never released.
+
+    Known are the newest of each minor release; what is older in the same series was released too,
+    and so were series before the first one known.
+    """
+    found = image(name)
+    if found.release is None or not _OURS.search(name.rpartition("/")[2]):
+        return None
+    numbers = _numbers(found.release)
+    series = {_numbers(one)[:2]: _numbers(one) for one in engines()}
+    newest = series.get((numbers[0], numbers[1]))
+    before = numbers[:2] < min(series)
+    if before or (newest is not None and numbers <= newest):
+        return None
+    return found.release, nearest_release(found.release)[0]

@@ -8,7 +8,7 @@ from typing import Any
 
 from aiconf.deploy.schema import COMBINED_NAME_LIMIT, ROLE_SUFFIX
 from aiconf.deploy.validate.documents import Document
-from aiconf.deploy.validate.graph import Graph
+from aiconf.deploy.validate.graph import KIND, Graph, Where
 from aiconf.deploy.validate.notation import Release
 from aiconf.deploy.validate.problem import Problem, spelled
 
@@ -16,7 +16,9 @@ _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _SUBDOMAIN = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 _KEY = re.compile(rf"({_LABEL}(\.{_LABEL})*/)?[A-Za-z0-9]([-A-Za-z0-9_.]{{0,61}}[A-Za-z0-9])?")
 _VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
+_REFERENCES = ("secretRef", "secretKeyRef", "configMapRef", "configMapKeyRef")
 _TRUNCATES: Release = (1, 2)  # the operator shortens a long name of a deployment since then
+LABEL_LIMIT = 63  # characters of a label's value, of which a dot or dash is not the last
 _SHORTEST = 8  # characters that it leaves
 
 
@@ -37,6 +39,11 @@ def problems(document: Document) -> Iterator[Problem]:
         else:
             told = f"'{name}' has a placeholder"
             yield Problem(source, "metadata.name", told, "fill it in", "warning")
+    elif document.kind == KIND and len(name) > LABEL_LIMIT:
+        told = f"{len(name)} characters: the operator writes it into a label of each pod, which "
+        yield Problem(
+            source, "metadata.name", told + f"holds {LABEL_LIMIT}", name[:LABEL_LIMIT].strip("-.")
+        )
     if isinstance(metadata, dict):
         yield from _keys(source, metadata)
 
@@ -76,3 +83,30 @@ def lengths(graph: Graph, at: Release) -> Iterator[Problem]:
             yield Problem(
                 graph.source, spelled(component.where), what, "shorten the component's name"
             )
+
+
+def references(document: Document) -> Iterator[Problem]:
+    """Yield names of Secrets and ConfigMaps that no object in a cluster can have."""
+    for where, name in _referred(document.body.get("spec"), ("spec",)):
+        open_ = any(mark in name for mark in "${<")
+        if not open_ and (not _SUBDOMAIN.fullmatch(name) or len(name) > 253):
+            told = f"'{name}' is no name that Kubernetes accepts"
+            yield Problem(document.source, spelled(where), told, _corrected(name))
+
+
+def _referred(value: Any, where: Where) -> Iterator[tuple[Where, str]]:
+    if isinstance(value, list):
+        for index, one in enumerate(value):
+            yield from _referred(one, (*where, index))
+    for key, one in value.items() if isinstance(value, dict) else ():
+        place = (*where, str(key))
+        if key in _REFERENCES and isinstance(one, dict) and isinstance(one.get("name"), str):
+            yield (*place, "name"), one["name"]
+        elif key in ("secretName", "envFromSecret") and isinstance(one, str):
+            yield place, one
+        elif key == "imagePullSecrets" and isinstance(one, list):
+            for index, secret in enumerate(one):
+                if isinstance(secret, dict) and isinstance(secret.get("name"), str):
+                    yield (*place, index, "name"), secret["name"]
+        else:
+            yield from _referred(one, place)

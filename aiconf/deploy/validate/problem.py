@@ -9,13 +9,18 @@ from typing import Literal
 
 @dataclass(frozen=True, order=True)
 class Problem:
-    """One finding. A warning does not make the manifest fail; it may be meant."""
+    """One finding. A warning does not make the manifest fail; it may be meant.
+
+    component: the name of the component that ``path`` is in, empty where the path names it or
+    there is none.
+    """
 
     source: str
     path: str
     what: str
     fix: str = ""
     level: Literal["error", "warning"] = "error"
+    component: str = ""
 
 
 def spelled(where: Sequence[str | int]) -> str:

@@ -25,12 +25,17 @@ _CALLED = {
 }  # fmt: skip
 _BITS = {"int32": 31, "int64": 63}
 _PLACEHOLDER = re.compile(r"'\$\{\w+\}' is not ")
+# Made by the operator, or read by it, and not modelled; the last two are the GPU operator's.
+_OTHERS = (
+    "DynamoComponentDeployment", "DynamoModel", "DynamoCheckpoint", "DynamoWorkerMetadata",
+    "ClusterPolicy", "NVIDIADriver",
+)  # fmt: skip
 _TOP = ("apiVersion", "kind", "metadata", "spec", "status")
 
 
 def problems(document: Document, at: Release) -> list[Problem]:
     """Return what an operator of release ``at`` would refuse of ``document``'s structure."""
-    found = []
+    found = [*_unknown_kind(document)]
     all_found = findings(document.kind, document.api, document.body, at)
     for path, what, fix in islice(all_found, MOST):
         if _PLACEHOLDER.match(what):
@@ -39,6 +44,19 @@ def problems(document: Document, at: Release) -> list[Problem]:
         else:
             found.append(Problem(document.source, spelled(path), what, fix))
     return found
+
+
+def _unknown_kind(document: Document) -> Iterator[Problem]:
+    known = (*types().documents, *_OTHERS)
+    if document.kind in known:
+        return
+    near = nearest(document.kind, known, limit=1)
+    told = f"Dynamo has no kind '{document.kind}'" if document.kind else "missing"
+    level = "error" if near or not document.kind else "warning"
+    yield Problem(
+        document.source, "kind", told, near[0] if near else "DynamoGraphDeployment",
+        "error" if level == "error" else "warning",
+    )  # fmt: skip
 
 
 def findings(kind: str, version: str, body: Mapping[str, Any], at: Release) -> Iterator[_Finding]:

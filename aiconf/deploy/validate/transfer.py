@@ -9,6 +9,7 @@ from aiconf.deploy.validate.problem import Problem, spelled
 from aiconf.deploy.validate.workers import Launched
 
 _AUTO = "auto"
+_BLOCKS = 16  # tokens: attention kernels take multiples of it as the size of a block
 # What each engine calls the things that both sides must share: (meaning, flag, key in its file).
 _SHARED = {
     "vllm": [
@@ -64,14 +65,41 @@ def _pair(prefill: Launched, decode: Launched) -> Iterator[Problem]:
         one_hides = prefill.hides_config or decode.hides_config
         if a == b or (one_hides and None in (a, b)):
             continue
+        if _refuses(prefill, flag, a) or _refuses(decode, flag, b):
+            continue  # said where the command line is read
         told = f"{meaning}: prefill '{prefill.component.name}' has {a or 'the default'}, "
         told += f"decode '{decode.component.name}' {b or 'the default'}"
         # A default may be the same as what the other side states.
         unsure = None in (a, b) or _AUTO in (a, b)
         yield Problem(
-            prefill.graph.source, where, told, f"give both {flag or path} {a or b}",
+            prefill.graph.source, where, told, f"give both {flag or path} {_common(a, b)}",
             "warning" if unsure else "error",
         )  # fmt: skip
+
+
+def _refuses(one: Launched, flag: str, value: str | None) -> bool:
+    """Whether the parser knows all values of ``flag``, and ``value`` is none of them."""
+    found = next((f for parser in one.parsers if (f := parser.get(flag))), None) if flag else None
+    return bool(value and found and found.choices and value not in found.choices)
+
+
+def agreed(one: Launched, flag: str, workers: Sequence[Launched]) -> str | None:
+    """Return the value of another worker for a flag that both must share, if it is one of few."""
+    if not one.is_plain_engine or flag not in {name for _, name, _ in _SHARED[one.engine or ""]}:
+        return None
+    values = [w.line.text(flag) for w in workers if w is not one and w.engine == one.engine]
+    known = next((f for parser in one.parsers if (f := parser.get(flag))), None)
+    choices = known.choices if known else ()
+    return next((value for value in values if value in choices), None)
+
+
+def _common(a: str | None, b: str | None) -> str:
+    """Return what both sides should have; a number is a size of blocks, a multiple of 16."""
+    stated = a or b or ""
+    if not stated.isdigit():
+        return stated
+    whole = [one for one in (a, b) if one and one.isdigit() and int(one) % _BLOCKS == 0]
+    return whole[0] if whole else str(max(1, round(int(stated) / _BLOCKS)) * _BLOCKS)
 
 
 def _own(one: Launched) -> Iterator[Problem]:
