@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,10 +12,25 @@ from aiconf.errors import UserError
 _SHORT = {"compilation-config": "O", "speculative-config": "sc"}  # of vLLM's flags
 
 
+# Balance of experts, which the prediction assumes where experts are spread wide.
+BALANCING = (
+    "enable-eplb", "eplb-config", "ep-num-redundant-experts", "moe_config.load_balancer",
+)  # fmt: skip
+# Too small or too rare an effect for a note, but two deployments that differ in it differ.
+_COMPARED = (
+    *BALANCING, "kv-transfer-config", "compilation-config custom_ops", "hf-overrides", "dtype",
+    "revision", "scheduler-cls", "kernel-config", "max-prefill-tokens", "load-balance-method",
+    "disaggregation-transfer-backend", "speculative-eagle-topk", "allreduce-strategy",
+    "batch-wait-timeout-ms", "batch-wait-timeout-iters", "batch-wait-max-tokens-ratio",
+)  # fmt: skip
+
+
 def valued(
     names: Sequence[str], values: Mapping[str, Any], env: Mapping[str, str]
 ) -> dict[str, str]:
     """Return the value of each setting as text, comparable whatever way it was written.
+
+    To ``names`` come settings that no note tells but that two deployments may differ in.
 
     Parameters
     ----------
@@ -25,7 +39,8 @@ def valued(
     values, env
         Of the worker (see ``settings_of``).
     """
-    return {name: _value(name, values, env) for name in names}
+    found = {name: _value(name, values, env) for name in (*names, *_COMPARED)}
+    return {name: value for name, value in found.items() if value or name in names}
 
 
 def _value(name: str, values: Mapping[str, Any], env: Mapping[str, str]) -> str:
@@ -33,13 +48,13 @@ def _value(name: str, values: Mapping[str, Any], env: Mapping[str, str]) -> str:
         return env.get(name.removeprefix("env "), "")
     if name in values:
         return _text(values[name])
-    head, field = re.split("[ .]", name.replace("_", "-") + " ", maxsplit=1)
+    head, _, field = name.replace("_", "-").replace(".", " ", 1).partition(" ")
     try:
         inside = Flags(values, "").mapping(head, *filter(None, [_SHORT.get(head)]))
     except UserError:  # a plain value, with what is said of it behind
         return _text(values.get(head, ""))
     if not field:
-        return _text(inside)
+        return _text(inside) if inside else ""
     found = {str(key).replace("_", "-"): value for key, value in inside.items()}
     return _text(found.get(field, ""))
 

@@ -156,8 +156,8 @@ def _valued(group: _Group, backend: str) -> dict[str, str]:
         valued(group.stated.loose, settings_of(one, backend), one.env) for one in group.components
     ]
     return {
-        name: " / ".join(dict.fromkeys(values[name] for values in each))
-        for name in group.stated.loose
+        name: " / ".join(dict.fromkeys(values.get(name, "not set") for values in each))
+        for name in dict.fromkeys(name for values in each for name in values)
     }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from aiconf.deploy.read import sglang, trtllm, vllm
 from aiconf.deploy.read.amounts import MOST_SEQUENCES, check_amounts
 from aiconf.deploy.read.flags import Flags, named, parsed
+from aiconf.deploy.read.loose import BALANCING
 from aiconf.deploy.read.overrides import NO_GRAPHS
 from aiconf.deploy.read.stated import Stated
 from aiconf.deploy.validate.documents import parse
@@ -26,9 +27,6 @@ _READERS: dict[str, Callable[[Flags], Stated]] = {
     "vllm": vllm.stated, "sglang": sglang.stated, "trtllm": trtllm.stated,
 }  # fmt: skip
 _ENGINE_ENV = ("VLLM_", "SGLANG_", "SGL_", "TRTLLM_", "TLLM_", "OVERRIDE_QUANT_ALGO")
-_BALANCING = (
-    "enable-eplb", "eplb-config", "ep-num-redundant-experts", "moe_config.load_balancer",
-)  # fmt: skip
 _QUIET_ENV = ("LOG", "TIMEOUT", "CACHE_ROOT", "DISABLE_LOAD_WEIGHTS", "PORT", "HOST", "CONFIGURE")
 
 
@@ -66,7 +64,7 @@ def read_worker(component: Component, backend: str) -> Stated:
     values = settings_of(component, backend)
     found = _READERS[backend](Flags(values, where))
     if found.ep >= load_traits(backend).layouts.balanced_ep:  # which the prediction assumes
-        found = replace(found, loose=tuple(one for one in found.loose if one not in _BALANCING))
+        found = replace(found, loose=tuple(one for one in found.loose if one not in BALANCING))
     told = [
         f"env {name}"
         for name in component.env
