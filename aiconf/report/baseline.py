@@ -69,7 +69,11 @@ def baseline_lines(found: Record, best: Record) -> list[str]:
     today = found["today"]
     lines = [f"today  {_figures(today)}", f"best   {_figures(best)}"]
     if not found["meets_targets"]:
-        lines.append("what runs today meets the targets at no number of requests in flight")
+        chance = today["probability"]
+        closest = "" if chance is None else f" (here with a probability of {chance:.0%})"
+        lines.append(
+            f"what runs today meets the targets at no number of requests in flight{closest}"
+        )
     change = 100.0 * (found["throughput_ratio"] - 1.0)
     word = "more" if change >= 0 else "less"
     said = [f"{abs(change):,.1f} % {word} output tok/s/GPU"]
