@@ -90,7 +90,7 @@ def estimate_manifest(
 def predicted(reading: Reading, concurrency: int | None = None) -> EstimateResult:
     """Predict a deployment that was read."""
     request, found = predict(reading.plan, reading.places, concurrency)
-    return EstimateResult(request, found, reading.notes)
+    return EstimateResult(request, found, reading.notes, source=reading.source)
 
 
 def compared(

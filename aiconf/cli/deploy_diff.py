@@ -61,7 +61,7 @@ def diff(
 
     Exit code 0: they serve alike; 1: they differ; 2: one cannot be read or predicted.
     """
-    from aiconf.deploy.difference import differences
+    from aiconf.deploy.difference import Difference, differences
     from aiconf.deploy.read.manifest import asked_lengths
     from aiconf.manifests import effect, read_manifest
 
@@ -76,6 +76,8 @@ def diff(
     found = differences(*readings)
     seen = effect(readings[0], readings[1], concurrency)
     figures = [seen.a.best, seen.b.best]
+    if not found and figures[0] != figures[1]:  # what differs has no name here, but an effect
+        found = [Difference("", "predicted figures", "see below", "see below")]
     if output == "json":
         document = {
             "a": str(before), "b": str(after), "same": not found,
@@ -99,10 +101,11 @@ def _is_given(context: typer.Context, name: str) -> bool:
 def _text(
     before: Path, after: Path, found: list[Difference], figures: list[dict[str, Any]]
 ) -> str:
+    from aiconf.deploy.read.printable import printable
     from aiconf.report.table import Column, table
 
     if not found:
-        return f"{before} and {after} serve alike\n"
+        return printable(f"{before} and {after} serve alike") + "\n"
     rows = [one.document() for one in found]
     columns = (Column("where", "where"), Column("what", "what"),
                Column("before", "A"), Column("after", "B"))  # fmt: skip
@@ -113,7 +116,7 @@ def _text(
         if (a := figures[0][field]) and (b := figures[1][field])
     ]  # fmt: skip
     change = (*columns[1:], Column("change", "change"))
-    head = f"A  {before}\nB  {after}\n"
+    head = f"A  {printable(str(before))}\nB  {printable(str(after))}\n"
     return (
         f"{head}\nWhat differs\n{table(columns, rows, '  ')}\n\n"
         f"Predicted effect\n{table(change, effects, '  ')}\n"

@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from aiconf.deploy.read.manifest import Reading
-from aiconf.serving.plan import Worker
+from aiconf.deploy.read.printable import printable
+from aiconf.serving.plan import Role, Worker
+from aiconf.system.spec import System
 
 _OF_WORKERS = {
     "replicas": "workers", "system": "GPU system", "parallel": "layout",
@@ -18,6 +20,11 @@ _OF_WORKERS = {
     "exchange": "expert exchange", "moe_backend": "MoE backend",
 }  # fmt: skip
 _OF_EXPERTS = ("exchange", "moe_backend")
+# Of what is stated, all that no field of a worker holds.
+_OF_STATED = {
+    "drafter": "drafts by", "drafts": "drafts per iteration", "draft_model": "draft model",
+    "quantization": "quantization at start", "whole_prompts": "whole prompts",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -35,28 +42,53 @@ class Difference:
 
 
 def differences(before: Reading, after: Reading) -> list[Difference]:
-    """Return what differs between two deployments; empty: they serve alike."""
-    found = [
-        Difference("", what, old, new)
-        for (what, old), new in zip(_whole(before), dict(_whole(after)).values(), strict=True)
-        if old != new
+    """Return what differs between two deployments, fit for a terminal; empty: nothing."""
+    return [
+        Difference(*(printable(text) for text in one.document().values()))
+        for one in _differences(before, after)
     ]
+
+
+def _differences(before: Reading, after: Reading) -> Iterator[Difference]:
+    for (what, old), new in zip(_whole(before), dict(_whole(after)).values(), strict=True):
+        if old != new:
+            yield Difference("", what, old, new)
     sides = [{worker.role: worker for worker in one.plan.workers} for one in (before, after)]
-    for role in ("agg", "prefill", "decode"):
-        old, new = (side.get(role) for side in sides)
-        if old is None and new is None:
+    roles: tuple[Role, ...] = ("agg", "prefill", "decode")
+    for role in roles:
+        one, other = (side.get(role) for side in sides)
+        if one is None and other is None:
             continue
-        if old is None or new is None:
-            found.append(Difference(role, "workers", _sized(old), _sized(new)))
+        if one is None or other is None:
+            yield Difference(role, "workers", _sized(one), _sized(other))
             continue
-        found += [
-            Difference(role, what, _shown(name, old), _shown(name, new))
-            for name, what in _OF_WORKERS.items()
-            if (name not in _OF_EXPERTS or before.plan.model.is_moe)
-            and _shown(name, old) != _shown(name, new)
-        ]
-        found += _loose(role, before.loose.get(role, {}), after.loose.get(role, {}))
-    return found
+        for name, what in _OF_WORKERS.items():
+            if name not in _OF_EXPERTS or before.plan.model.is_moe or after.plan.model.is_moe:
+                yield from _unequal(role, what, getattr(one, name), getattr(other, name))
+        facts = _facts(before, role), _facts(after, role)
+        for what in facts[0]:
+            yield from _unequal(role, what, facts[0][what], facts[1][what])
+        yield from _loose(role, before.loose.get(role, {}), after.loose.get(role, {}))
+
+
+def _facts(reading: Reading, role: Role) -> dict[str, Any]:
+    """What a role's engines do beside the settings of ``Worker``, after their defaults."""
+    traits, stated = reading.places[role].traits, reading.stated[role]
+    return {
+        "overlap scheduling": traits.scheduler.async_scheduling,
+        "prompts in CUDA graphs": traits.graphs.prefill,
+        **{what: getattr(stated, name) for name, what in _OF_STATED.items()},
+    }
+
+
+def _unequal(role: str, what: str, old: Any, new: Any) -> Iterator[Difference]:
+    """The values where they differ, in full where their short forms do not."""
+    if old == new:
+        return
+    shown = [_shown(value) for value in (old, new)]
+    if shown[0] == shown[1]:
+        shown = [str(value) for value in (old, new)]
+    yield Difference(role, what, *shown)
 
 
 def _whole(reading: Reading) -> Iterator[tuple[str, str]]:
@@ -67,24 +99,22 @@ def _whole(reading: Reading) -> Iterator[tuple[str, str]]:
     yield "Dynamo", reading.dynamo or "unknown release"
     yield "router", reading.router
     yield "GPUs", str(plan.gpus)
-    yield "drafts per iteration", str(plan.drafts)
 
 
 def _sized(worker: Worker | None) -> str:
     return "none" if worker is None else f"{worker.replicas} x {worker.parallel}"
 
 
-def _shown(name: str, worker: Worker) -> str:
-    value: Any = getattr(worker, name)
-    if name == "system":
-        return str(value.name)
-    if name == "graph_sizes":
+def _shown(value: Any) -> str:
+    if isinstance(value, System):
+        return value.name
+    if isinstance(value, tuple):
         return f"{len(value)} up to {value[-1]}" if value else "none"
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, float):
         return f"{value:g}"
-    return f"{value:,}" if isinstance(value, int) else str(value) or "default"
+    return f"{value:,}" if isinstance(value, int) else str(value or "default")
 
 
 def _loose(role: str, old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[Difference]:

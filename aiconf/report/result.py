@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aiconf.errors import UserError
 from aiconf.report.planned import planner_of
 from aiconf.report.style import Style
 from aiconf.search.request import Request
@@ -151,11 +152,15 @@ class SearchResult:
 
 @dataclass(frozen=True, repr=False)
 class EstimateResult:
-    """One predicted configuration. Jupyter shows it as tables."""
+    """One predicted configuration. Jupyter shows it as tables.
+
+    source: the manifest it was read from; None: it was planned here.
+    """
 
     request: Request
     found: Found
     remarks: tuple[str, ...] = ()
+    source: str | None = None
 
     @property
     def best(self) -> dict[str, Any]:
@@ -208,8 +213,13 @@ class EstimateResult:
         Raises
         ------
         UserError
-            The folder is not empty (without ``force``), or cannot be written.
+            The folder is not empty (without ``force``), or cannot be written; or it was read
+            from a manifest, whose settings a new plan would not keep.
         """
+        if self.source is not None:
+            raise UserError(
+                f"nothing to save (--save-dir): {self.source} is the deployment that is predicted"
+            )
         from aiconf.report.files import write_folder
 
         write_folder(Path(folder), lambda staged: self._write(staged, options), force)

@@ -188,3 +188,58 @@ def test_diff_exit_codes(aiconf, tmp_path):
     assert "serve alike" in out
     assert aiconf("deploy", "diff", one, tmp_path / "c.yaml", "--system", "h200")[0] == 2
     assert aiconf("deploy", "diff", one, same)[0] == 2
+
+
+def test_a_manifest_is_not_written_again(aiconf, tmp_path):
+    """A new plan would lose settings that were read, such as drafts and the context."""
+    path = manifest(tmp_path / "a.yaml", "--max-model-len", "20000")
+    folder = tmp_path / "out"
+    code, out, err = aiconf("estimate", "--from", path, "--system", "h200", "--save-dir", folder)
+    assert code == 2
+    assert "--save-dir" in err and str(path) in err and err.count("\n") == 1
+    assert not out and not folder.exists()
+
+
+@pytest.mark.parametrize("flag", ["--no-async-scheduling", "--compilation-config={\"level\":0}"])
+def test_diff_says_same_only_of_what_is_the_same(aiconf, tmp_path, flag):
+    one, other = manifest(tmp_path / "a.yaml"), manifest(tmp_path / "b.yaml", flag)
+    code, out, _ = aiconf("deploy", "diff", one, other, "--system", "h200", "--format", "json")
+    assert code == 1
+    found = json.loads(out)
+    assert not found["same"] and len(found["differences"]) == 1
+
+
+def test_diff_of_other_figures_is_never_the_same(aiconf, tmp_path, monkeypatch):
+    """Even where no setting that differs has a name."""
+    monkeypatch.setattr("aiconf.deploy.difference.differences", lambda before, after: [])
+    one = manifest(tmp_path / "a.yaml")
+    other = manifest(tmp_path / "b.yaml", "--no-async-scheduling")
+    line = ("deploy", "diff", one, other, "--system", "h200")
+    code, out, _ = aiconf(*line)
+    assert code == 1 and "predicted figures" in out and "serve alike" not in out
+    found = json.loads(aiconf(*line, "--format", "json")[1])
+    assert not found["same"]
+
+
+def test_diff_prints_no_escapes(aiconf, tmp_path):
+    one = manifest(tmp_path / "a.yaml")
+    evil = "\x1b]0;title\x07"
+    other = manifest(tmp_path / "b.yaml", f"--evil{evil}", evil,
+                     env=[{"name": "DYN_ROUTER_MODE", "value": evil}])  # fmt: skip
+    code, out, _ = aiconf("deploy", "diff", one, other, "--system", "h200")
+    assert code == 1 and "evil?]0;title?" in out
+    assert "\x1b" not in out and "\x07" not in out
+
+
+def test_a_baseline_is_as_sure_as_the_best(aiconf, tmp_path):
+    path = manifest(tmp_path / "a.yaml")
+    line = (*SEARCH, "--baseline", path, "--format", "json")
+    plain = json.loads(aiconf(*line)[1])["baseline"]["today"]
+    document = json.loads(aiconf(*line, "--confidence", "0.9")[1])
+    sure = document["baseline"]["today"]
+    assert document["best"]["probability"] >= 0.9
+    assert plain["probability"] < 0.9 <= sure["probability"]
+    assert sure["concurrency"] < plain["concurrency"]
+    hopeless = json.loads(aiconf(*line, "--confidence", "0.9", "--tpot", "5")[1])["baseline"]
+    assert not hopeless["meets_targets"]
+    assert hopeless["today"]["batch"] == 1  # nothing is closer

@@ -11,6 +11,7 @@ from typing import Any
 from aiconf.errors import UserError
 
 _SUFFIXES = {"k": 10**3, "m": 10**6, "g": 10**9, "K": 2**10, "M": 2**20, "G": 2**30}
+_MOST = 10**9  # of any count: beyond it lies a slip of the hand, not a setting
 _TRUE, _FALSE = ("true", "1", "yes"), ("false", "0", "no")
 
 
@@ -49,11 +50,11 @@ class Flags:
         value = self.raw(*names)
         if value is None:
             return None
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
         self._known(names[0], value)
         match = re.fullmatch(r"(-?\d+(?:\.\d+)?)([kKmMgG]?)", str(value).strip())
         number = float(match.group(1)) * _SUFFIXES.get(match.group(2), 1) if match else 0.5
+        if abs(number) > _MOST:
+            raise self._wrong(names[0], value, f"at most {_MOST:,}")
         if number != int(number):
             raise self._wrong(names[0], value, "a whole number")
         return int(number)
@@ -73,7 +74,7 @@ class Flags:
         self._known(names[0], value)
         try:
             found = float("nan") if isinstance(value, bool) else float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             found = float("nan")
         if not math.isfinite(found):
             raise self._wrong(names[0], value, "a number")
@@ -104,7 +105,7 @@ class Flags:
         if isinstance(value, str):
             try:
                 value = json.loads(value)
-            except ValueError:
+            except (ValueError, RecursionError):
                 self._known(names[0], value)
                 raise self._wrong(names[0], value, "a JSON object") from None
         if value is not None and not isinstance(value, Mapping):
@@ -125,7 +126,7 @@ class Flags:
             found = tuple(sorted({int(item) for item in items}))
         except (TypeError, ValueError):
             found = (0,)
-        if not found or found[0] < 1:
+        if not found or found[0] < 1 or found[-1] > _MOST:
             raise self._wrong(names[0], value, "whole numbers of at least 1")
         return found
 
@@ -149,7 +150,12 @@ class Flags:
             )
 
     def _wrong(self, name: str, value: Any, wanted: str) -> UserError:
-        return UserError(f"{self.where}: --{name} must be {wanted}, not {value!r}")
+        return UserError(f"{self.where}: --{name} must be {wanted}, not {_short(value)}")
+
+
+def _short(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= 80 else f"{shown[:60]}... ({len(shown):,} letters)"
 
 
 def parsed(words: Sequence[str]) -> dict[str, Any]:

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Protocol
 
 from aiconf.deploy.asked import lengths
+from aiconf.deploy.read.amounts import check_amounts, check_pods
 from aiconf.deploy.read.hardware import selected, system_of
 from aiconf.deploy.read.image import engine_in
+from aiconf.deploy.read.loose import valued
 from aiconf.deploy.read.model import model_of
+from aiconf.deploy.read.printable import printable
 from aiconf.deploy.read.stated import Stated
 from aiconf.deploy.read.worker import backend_of, filled, read_worker, settings_of
 from aiconf.deploy.validate.documents import read
@@ -40,8 +43,9 @@ class Reading:
     plan: what it deploys. places: platform by role, with the defaults of the engine's version.
     dynamo, engine: release and engine version of the image; None where the tag says neither.
     router: how the frontend picks workers. notes: sentences on what was
-    taken from where, and what is set but not modelled. loose: by role the settings that are not
-    modelled, with their values.
+    taken from where, and what is set but not modelled, fit for a terminal. stated: by role what
+    the manifest says before defaults. loose: by role the settings that are not modelled, with
+    their values.
     """
 
     source: str
@@ -51,6 +55,7 @@ class Reading:
     engine: str | None
     router: str
     notes: tuple[str, ...]
+    stated: Mapping[Role, Stated]
     loose: Mapping[Role, Mapping[str, str]]
 
 
@@ -95,7 +100,7 @@ def read_plan(
     try:
         return _read(path, work, places, system, decode_system)
     except UserError as error:
-        text = str(error)
+        text = printable(" ".join(str(error).split()))
         raise UserError(text if text.startswith(str(path)) else f"{path}: {text}") from error
 
 
@@ -120,6 +125,8 @@ def _read(
     path: Path, work: Workload, places: Places, system: str | None, decode_system: str | None
 ) -> Reading:
     graph = _only_graph(path)
+    for component in graph.components:
+        check_pods(component)
     workers = [one for one in graph.components if one.is_worker and one.replicas > 0]
     if not workers:
         raise UserError("no component runs an engine")
@@ -154,23 +161,28 @@ def _read(
     _check(plan, groups, work)
     notes += _notes(plan, groups, engine)
     return Reading(
-        str(path), plan, found, dynamo, engine, router_of(graph), tuple(notes),
+        str(path), plan, found, dynamo, engine, router_of(graph),
+        tuple(printable(note) for note in notes),
+        {role: group.stated for role, group in groups.items()},
         {role: _valued(group, backend) for role, group in groups.items()},
     )  # fmt: skip
 
 
 def _valued(group: _Group, backend: str) -> dict[str, str]:
-    """Settings that are not modelled, with their values."""
-    values = settings_of(group.components[0], backend)
-    env = group.components[0].env
+    """Settings that are not modelled, with their values; components may differ in them."""
+    each = [
+        valued(group.stated.loose, settings_of(one, backend), one.env) for one in group.components
+    ]
     return {
-        name: str(values.get(name, env.get(name.removeprefix("env "), "")))
-        for name in group.stated.loose
+        name: " / ".join(dict.fromkeys(values.get(name, "not set") for values in each))
+        for name in dict.fromkeys(name for values in each for name in values)
     }
 
 
 def _only_graph(path: Path) -> Graph:
     documents = read(path)
+    for one in documents:
+        check_amounts(one.body, "")
     found = graphs(documents)
     if len(found) == 1:
         return found[0]

@@ -36,6 +36,9 @@ def model_of(stated: Stated, where: str) -> tuple[ModelSpec, str]:
         except UserError as error:
             problem = problem or error
             continue
+        except OSError as error:  # such as a name that is too long for any file
+            problem = problem or UserError(f"model {name[:60]!r}: {error.strerror}")
+            continue
         same = spec.checkpoint == stated.model or (bool(cached) and spec.checkpoint == name)
         note = "" if same else f"{where}: {stated.model} is taken for {spec.checkpoint}"
         return spec, note

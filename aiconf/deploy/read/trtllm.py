@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from aiconf.deploy.read.flags import Flags, named
+from aiconf.deploy.read.overrides import DOTTED, NO_GRAPHS, laid_over, nested
 from aiconf.deploy.read.stated import Stated, kv_dtype, role_of
+from aiconf.errors import UserError
 
 _NEUTRAL = (
     "trust-remote-code", "backend", "print-iter-log", "stream-interval", "served-model-name",
@@ -23,8 +25,6 @@ _NEUTRAL = (
     "batch-wait-timeout-ms", "batch-wait-timeout-iters", "batch-wait-max-tokens-ratio",
     "perf-metrics-max-requests", "enable-multimodal", "guided-decoding-backend",
 )  # fmt: skip
-# How ``cuda_graph_config: null`` is handed on, since null means not set.
-NO_GRAPHS = "none"
 _KV_NEUTRAL = ("event-buffer-max-size", "enable-partial-reuse", "copy-on-partial-reuse")
 
 
@@ -47,8 +47,8 @@ def stated(flags: Flags) -> Stated:
     batch = flags.size("max-batch-size")
     cache, moe = flags.inside("kv-cache-config"), flags.inside("moe-config")
     moe_backend = moe.text("backend")
-    drafter, drafts, draft_model = _drafts(flags)
-    graphs, largest = _graphs(flags)
+    drafter, drafts, draft_model = _drafts(flags, loose)
+    graphs, largest = _graphs(flags, loose)
     fraction = cache.share("free-gpu-memory-fraction")
     default = flags.share("free-gpu-memory-fraction")
     dtype = kv_dtype(cache, cache.text("dtype"))
@@ -60,7 +60,8 @@ def stated(flags: Flags) -> Stated:
     loose += [f"moe_config.{name.replace('-', '_')}" for name in moe.unread()]
     if cache.raw("host-cache-size"):
         loose.append("kv_cache_config.host_cache_size")
-    flags.mapping("attention-dp-config")
+    if flags.mapping("attention-dp-config"):
+        loose.append("attention_dp_config")
     if flags.mapping("scheduler-config"):
         loose.append("scheduler_config")
     cache.skip(*_KV_NEUTRAL)
@@ -98,20 +99,44 @@ def stated(flags: Flags) -> Stated:
     )
 
 
-def merged(line: Mapping[str, Any], file: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the command line with the fields of the engine file laid over it."""
-    return {**line, **named(file)}
+def merged(
+    line: Mapping[str, Any], file: Mapping[str, Any], env: Mapping[str, str], where: str
+) -> dict[str, Any]:
+    """Return the command line with the engine file over it, and the overrides over both.
+
+    Parameters
+    ----------
+    env
+        Variables of the worker: Dynamo reads the overrides there too.
+
+    Raises
+    ------
+    UserError
+        The overrides cannot be read, or are given in both of their forms.
+    """
+    found = {**line, **named(file)}
+    dotted = {name: found.pop(name) for name in line if name.startswith(DOTTED)}
+    text = line.get("override-engine-args", env.get("DYN_TRTLLM_OVERRIDE_ENGINE_ARGS"))
+    if dotted and text:
+        raise UserError(f"{where}: --override-engine-args and --trtllm.* exclude each other")
+    told = Flags({"override-engine-args": text} if text else {}, where)
+    over = nested(dotted, where) if dotted else told.mapping("override-engine-args")
+    return laid_over(found, over)
 
 
-def _graphs(flags: Flags) -> tuple[tuple[int, ...] | None, int | None]:
+def _graphs(flags: Flags, loose: list[str]) -> tuple[tuple[int, ...] | None, int | None]:
     """Captured sizes, or their bound; the PyTorch backend captures up to 128 by itself."""
     if flags.raw("cuda-graph-config") == NO_GRAPHS:
         return (), None
     config = flags.inside("cuda-graph-config")
-    return config.sizes("batch-sizes"), config.size("max-batch-size")
+    if config.switch("enable-padding") is False:
+        loose.append("cuda_graph_config.enable_padding")
+    found = config.sizes("batch-sizes"), config.size("max-batch-size")
+    loose += [f"cuda_graph_config.{name.replace('-', '_')}" for name in config.unread()]
+    return found
 
 
-def _drafts(flags: Flags) -> tuple[str, int, str]:
+def _drafts(flags: Flags, loose: list[str]) -> tuple[str, int, str]:
     """Method, drafts per iteration, and the checkpoint that drafts."""
     config = flags.inside("speculative-config")
     kind = config.text("decoding-type")
@@ -119,4 +144,5 @@ def _drafts(flags: Flags) -> tuple[str, int, str]:
     if kind is None and count is None and not config.unread():
         return "", 0, ""
     folder = config.text("speculative-model-dir", "speculative-model")
+    loose += [f"speculative_config.{name.replace('-', '_')}" for name in config.unread()]
     return kind or "draft model", count or 1, folder or ""

@@ -51,8 +51,10 @@ def stated(flags: Flags) -> Stated:
     exchange = flags.text("all2all-backend")
     if exchange not in (None, *_EXCHANGES):
         loose.append(f"all2all-backend {exchange}")
-    flags.switch("enable-chunked-prefill")
-    drafter, drafts, draft_model = _drafts(flags)
+    whole = flags.switch("enable-chunked-prefill") is False
+    if whole:
+        loose.append("no-enable-chunked-prefill (prompts are not split)")
+    drafter, drafts, draft_model = _drafts(flags, loose)
     role = _role(flags)
     _connectors(flags, loose)
     return Stated(
@@ -75,6 +77,7 @@ def stated(flags: Flags) -> Stated:
         drafts=drafts,
         drafter=drafter,
         draft_model=draft_model,
+        whole_prompts=whole,
         quantization=flags.text("quantization"),
         **graphs,
         loose=(*loose, *flags.unread()),
@@ -125,14 +128,16 @@ def _graphs(flags: Flags, loose: list[str]) -> dict[str, Any]:
     }
 
 
-def _drafts(flags: Flags) -> tuple[str, int, str]:
+def _drafts(flags: Flags, loose: list[str]) -> tuple[str, int, str]:
     """Method, drafts per iteration, and the checkpoint that drafts."""
     config = flags.inside("speculative-config", "sc")
     method = config.text("method") or flags.text("spec-method")
     count = config.size("num-speculative-tokens") or flags.size("spec-tokens")
     if method is None and count is None and not config.unread():
         return "", 0, ""
-    return method or "draft model", count or 1, config.text("model") or ""
+    model = config.text("model") or ""
+    loose += [f"speculative-config {name.replace('-', '_')}" for name in config.unread()]
+    return method or "draft model", count or 1, model
 
 
 def _connectors(flags: Flags, loose: list[str]) -> None:

@@ -8,7 +8,10 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from aiconf.deploy.read import sglang, trtllm, vllm
+from aiconf.deploy.read.amounts import MOST_SEQUENCES, check_amounts
 from aiconf.deploy.read.flags import Flags, named, parsed
+from aiconf.deploy.read.loose import BALANCING
+from aiconf.deploy.read.overrides import NO_GRAPHS
 from aiconf.deploy.read.stated import Stated
 from aiconf.deploy.validate.documents import parse
 from aiconf.deploy.validate.graph import Component, framework_of
@@ -24,9 +27,6 @@ _READERS: dict[str, Callable[[Flags], Stated]] = {
     "vllm": vllm.stated, "sglang": sglang.stated, "trtllm": trtllm.stated,
 }  # fmt: skip
 _ENGINE_ENV = ("VLLM_", "SGLANG_", "SGL_", "TRTLLM_", "TLLM_", "OVERRIDE_QUANT_ALGO")
-_BALANCING = (
-    "enable-eplb", "eplb-config", "ep-num-redundant-experts", "moe_config.load_balancer",
-)  # fmt: skip
 _QUIET_ENV = ("LOG", "TIMEOUT", "CACHE_ROOT", "DISABLE_LOAD_WEIGHTS", "PORT", "HOST", "CONFIGURE")
 
 
@@ -64,7 +64,7 @@ def read_worker(component: Component, backend: str) -> Stated:
     values = settings_of(component, backend)
     found = _READERS[backend](Flags(values, where))
     if found.ep >= load_traits(backend).layouts.balanced_ep:  # which the prediction assumes
-        found = replace(found, loose=tuple(one for one in found.loose if one not in _BALANCING))
+        found = replace(found, loose=tuple(one for one in found.loose if one not in BALANCING))
     told = [
         f"env {name}"
         for name in component.env
@@ -87,8 +87,9 @@ def settings_of(component: Component, backend: str) -> dict[str, Any]:
         path = line.get("extra-engine-args")
         file = _file(component, path, where) if isinstance(path, str) else {}
         if "cuda_graph_config" in file and file["cuda_graph_config"] is None:
-            file = {**file, "cuda_graph_config": trtllm.NO_GRAPHS}
-        return trtllm.merged(line, {k: v for k, v in file.items() if v is not None})
+            file = {**file, "cuda_graph_config": NO_GRAPHS}
+        told = {k: v for k, v in file.items() if v is not None}
+        return trtllm.merged(line, told, component.env, where)
     path = line.get("config")
     file = _file(component, path, where) if isinstance(path, str) else {}
     return {**named({k: v for k, v in file.items() if v is not None}), **line}
@@ -104,6 +105,7 @@ def _file(component: Component, path: str, where: str) -> dict[str, Any]:
     documents = parse(text, f"{where}: {path}")
     if len(documents) != 1 or not isinstance(documents[0], dict):
         raise UserError(f"{where}: {path} is not one mapping of settings")
+    check_amounts(documents[0], "")
     return documents[0]
 
 
@@ -129,7 +131,18 @@ def filled(
     if stated.sequences is not None:
         sequences = max(stated.sequences // engines, 1)
         per_rank = -(-sequences // parallel.dp)
+    length = stated.max_model_len
+    context = length if length and length > 0 else spec.max_context
     budget = stated.token_budget or place.token_budget(parallel.dp)
+    if stated.whole_prompts and traits.name == "vllm":
+        # vLLM (EngineArgs, SchedulerConfig.verify_max_model_len): the longest prompt must fit.
+        if budget < context and stated.token_budget is not None:
+            raise UserError(
+                f"vLLM does not start with --no-enable-chunked-prefill and "
+                f"--max-num-batched-tokens {budget} below its context of {context}"
+            )
+        budget = max(budget, context)
+    _check_sizes(per_rank, stated)
     graphs = stated.graphs
     if graphs is None:
         own = traits.largest_graph(gpu.memory_bytes, gpu.sm, parallel.stage_gpus)
@@ -140,7 +153,6 @@ def filled(
             gpu.memory_bytes, gpu.sm, parallel, token_budget=budget * parallel.dp, mla=mla,
             disaggregated=role != "agg",
         )  # fmt: skip
-    length = stated.max_model_len
     return Worker(
         role=role,
         replicas=replicas * engines,
@@ -148,7 +160,7 @@ def filled(
         parallel=parallel,
         max_sequences=sequences,
         token_budget=budget,
-        max_model_len=length if length and length > 0 else spec.max_context,
+        max_model_len=context,
         kv_dtype=stated.kv_dtype or spec.quantization.kv,
         kv_block_size=stated.kv_block_size or traits.block_tokens(gpu.sm, mla=mla),
         memory_fraction=fraction,
@@ -162,3 +174,10 @@ def filled(
         ),
         moe_backend=stated.moe_backend or "",
     )
+
+
+def _check_sizes(per_rank: int, stated: Stated) -> None:
+    largest = max((*(stated.graphs or ()), stated.largest_graph or 0))
+    for what, count in (("sequences at once", per_rank), ("sequences in CUDA graphs", largest)):
+        if count > MOST_SEQUENCES:
+            raise UserError(f"{count:,} {what}: no engine runs more than {MOST_SEQUENCES:,}")
