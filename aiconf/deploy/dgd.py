@@ -25,7 +25,7 @@ _LAUNCH = {"vllm": vllm.launch, "sglang": sglang.launch, "trtllm": trtllm.launch
 _COMPONENT = {"agg": "worker", "prefill": "prefill", "decode": "decode"}
 # What a pod is told that differs between the replicas of a worker over several nodes.
 _REPLICA = {"grove": "-$(GROVE_PCSG_INDEX)", "lws": "-$(LWS_LEADER_ADDRESS)"}
-_NAME_LIMIT = schema.COMBINED_NAME_LIMIT - len("frontend") - schema.ROLE_SUFFIX
+_NAME_LIMIT = schema.COMBINED_NAME_LIMIT - schema.pod_name_length("", "prefill", True)
 # Safe inside the scripts that the operator wraps around multi-node commands.
 _SHELL_SAFE = re.compile(r"[A-Za-z0-9_@%+=:,./-]+")
 _IMAGE = re.compile(r"[^\s:]+(:\d+/[^\s:]+)?:v?(?P<release>\d+\.\d+\.\d+)(-[0-9A-Za-z.-]+)?")

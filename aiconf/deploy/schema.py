@@ -224,16 +224,25 @@ class GraphDeployment(Model):
         return self
 
 
+def pod_name_length(graph: str, component: str, spread: bool) -> int:
+    """Return the characters that Grove counts: deployment, its scaling group and the pods' clique.
+
+    Over several nodes (``spread``) the operator names both the group and the cliques in it after
+    the component.
+    """
+    return len(graph) + len(component) + (len(component) + ROLE_SUFFIX if spread else 0)
+
+
 def check_names(graph: str, components: list[str], multinode: list[bool]) -> None:
     """Refuse, by a ``ValueError``, names that collide or from which Grove makes too long ones."""
     lower = [name.lower() for name in components]
     if len(set(lower)) != len(lower):
         raise ValueError("component names must be unique")
     for name, spread in zip(components, multinode, strict=True):
-        length = len(graph) + len(name) + (ROLE_SUFFIX if spread else 0)
+        length = pod_name_length(graph, name, spread)
         if length > COMBINED_NAME_LIMIT:
             raise ValueError(
-                f"{graph} and {name} have {length} characters together; "
+                f"{graph} and {name} make pod names of {length} characters; "
                 f"{COMBINED_NAME_LIMIT} is the most"
             )
 
