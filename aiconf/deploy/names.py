@@ -7,13 +7,24 @@ import re
 # Grove builds pod names from both; Dynamo's webhook refuses more (role suffix included).
 COMBINED_NAME_LIMIT = 45
 ROLE_SUFFIX = len("-ldr")  # leader or worker pods of a multi-node component
-_NAME_LIMIT = COMBINED_NAME_LIMIT - len("frontend") - ROLE_SUFFIX
 
 SUBDOMAIN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 # The name of an object that others made; may have dots.
 REFERENCE = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 REFERENCE_LIMIT = 253
 EXTENDED_RESOURCE = r"^[a-z0-9.-]+/[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$"
+
+
+def pod_name_length(graph: str, component: str, spread: bool) -> int:
+    """Return the characters that Grove counts: deployment, its scaling group and the pods' clique.
+
+    Over several nodes (``spread``) the operator names both the group and the cliques in it after
+    the component.
+    """
+    return len(graph) + len(component) + (len(component) + ROLE_SUFFIX if spread else 0)
+
+
+_NAME_LIMIT = COMBINED_NAME_LIMIT - pod_name_length("", "prefill", True)
 
 
 def deployment_name(text: str, suffix: str = "") -> str:

@@ -10,10 +10,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from aiconf.deploy import names
-from aiconf.deploy.names import EXTENDED_RESOURCE, REFERENCE, REFERENCE_LIMIT, SUBDOMAIN
-
-COMBINED_NAME_LIMIT, ROLE_SUFFIX = names.COMBINED_NAME_LIMIT, names.ROLE_SUFFIX
+from aiconf.deploy.names import (
+    COMBINED_NAME_LIMIT,
+    EXTENDED_RESOURCE,
+    REFERENCE,
+    REFERENCE_LIMIT,
+    SUBDOMAIN,
+    pod_name_length,
+)
 
 Subdomain = Annotated[str, StringConstraints(pattern=SUBDOMAIN, max_length=63)]
 Reference = Annotated[str, StringConstraints(pattern=REFERENCE, max_length=REFERENCE_LIMIT)]
@@ -224,10 +228,10 @@ def check_names(graph: str, components: list[str], multinode: list[bool]) -> Non
     if len(set(lower)) != len(lower):
         raise ValueError("component names must be unique")
     for name, spread in zip(components, multinode, strict=True):
-        length = len(graph) + len(name) + (ROLE_SUFFIX if spread else 0)
+        length = pod_name_length(graph, name, spread)
         if length > COMBINED_NAME_LIMIT:
             raise ValueError(
-                f"{graph} and {name} have {length} characters together; "
+                f"{graph} and {name} make pod names of {length} characters; "
                 f"{COMBINED_NAME_LIMIT} is the most"
             )
 

@@ -12,6 +12,7 @@ from typing import Any
 from aiconf.deploy.validate.documents import Document
 from aiconf.deploy.validate.graph import Component, Graph
 from aiconf.deploy.validate.images import image
+from aiconf.deploy.validate.integers import whole
 from aiconf.deploy.validate.notation import Release
 from aiconf.deploy.validate.problem import Problem, spelled
 
@@ -179,7 +180,7 @@ def _mode(value: Mapping[str, Any]) -> str:
 def _power(component: Component) -> _Rule:
     template = _mapping(component.body.get("podTemplate"))
     limit = _mapping(_mapping(template.get("metadata")).get("annotations")).get(_POWER)
-    if isinstance(limit, str) and not (limit.isdigit() and int(limit) > 0):
+    if isinstance(limit, str) and (whole(limit) or 0) <= 0:
         path = f"podTemplate.metadata.annotations[{_POWER}]"
         yield path, f"'{limit}' is no number of watts", "a whole number over 0"
 

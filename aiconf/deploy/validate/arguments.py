@@ -11,6 +11,7 @@ from aiconf.deploy.validate.command_line import Fault
 from aiconf.deploy.validate.flag_lists import known_somewhere, lists
 from aiconf.deploy.validate.graph import Graph
 from aiconf.deploy.validate.problem import Problem, spelled
+from aiconf.deploy.validate.shell import MOST
 from aiconf.deploy.validate.transfer import agreed
 from aiconf.deploy.validate.workers import Launched
 
@@ -29,7 +30,7 @@ def problems(one: Launched, workers: Sequence[Launched] = ()) -> Iterator[Proble
     for found in one.line.faults:
         value = agreed(one, found.flag, workers)
         fault = replace(found, fix=value) if value else found
-        if not process.certain and not fault.is_unknown:
+        if not one.is_complete and not fault.is_unknown:
             continue  # the shell may put in what is missing here
         if one.exact:
             yield _problem(one, fault, _history(one, fault), "error")
@@ -40,6 +41,11 @@ def problems(one: Launched, workers: Sequence[Launched] = ()) -> Iterator[Proble
 def unstarted(graph: Graph) -> Iterator[Problem]:
     """Yield components whose script names a module of Dynamo but does not start it."""
     for component in graph.components:
+        for key, words in (("command", component.command), ("args", component.args)):
+            if any(len(word.encode(errors="replace")) >= MOST for word in words):
+                where = spelled((*component.container, key))
+                what = f"an argument of {MOST >> 10} KiB or more: Linux starts no such command"
+                yield Problem(graph.source, where, what, "put it into a file of a ConfigMap")
         text = " ".join((*component.command, *component.args))
         if component.process is None and (match := _NAMED.search(text)):
             yield Problem(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from aiconf.deploy.validate.flag_lists import Flag, FlagList
+from aiconf.deploy.validate.integers import whole
 from aiconf.errors import nearest
 
 MOST = 50  # faults of one command line; who has more reads no further
@@ -39,10 +40,14 @@ class Fault:
 
 @dataclass
 class CommandLine:
-    """Settings by each spelling of their flag: the words given, none for a switch."""
+    """Settings by each spelling of their flag: the words given, none for a switch.
+
+    open: words that only a shell or the cluster knows and that may be any flags.
+    """
 
     settings: dict[str, tuple[str, ...]] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
+    open: list[str] = field(default_factory=list)
 
     def text(self, *names: str) -> str | None:
         """Return the last value of the first of ``names`` that is set and known."""
@@ -55,7 +60,11 @@ class CommandLine:
     def number(self, *names: str) -> int | None:
         """Return a whole number, None when it is not set or not known."""
         text = self.text(*names)
-        return int(text) if text is not None and text.lstrip("-").isdigit() else None
+        return None if text is None else whole(text)
+
+    def hidden(self, *names: str) -> list[str]:
+        """Return those of ``names`` that are given a value which is not known here."""
+        return [n for n in names if any(_OPEN.search(v) for v in self.settings.get(n, ()))]
 
     def has(self, *names: str) -> bool:
         """Whether one of ``names`` is given."""
@@ -65,19 +74,25 @@ class CommandLine:
 def read(words: Sequence[str], lists: Sequence[FlagList]) -> CommandLine:
     """Read ``words`` with the parsers ``lists``, the first that knows a flag."""
     line = CommandLine()
+    if any(one.is_flexible for one in lists):
+        words = _translated(words)
     place = 0
     while place < len(words) and len(line.faults) < MOST:
         word = words[place]
         place += 1
         if not _is_flag(word):
-            if not _OPEN.search(word):
+            if _OPEN.search(word):
+                line.open.append(word)
+            else:
                 line.faults.append(_stray(word))
             continue
         name, sign, value = word.partition("=")
         taken = _until_flag(words[place:])
         flag, spelled = _find(name, lists)
         if flag is None:
-            if not _OPEN.search(name):
+            if _OPEN.search(name):
+                line.open.append(word)
+            else:
                 line.faults.append(_unknown(name, lists))
             line.settings[name.replace("_", "-")] = (value,) if sign else tuple(taken)
             place += len(taken)
@@ -90,6 +105,21 @@ def read(words: Sequence[str], lists: Sequence[FlagList]) -> CommandLine:
     glued = [fault for fault in line.faults if fault.what.startswith("' ")]
     line.faults = glued[:1] or line.faults  # what follows is only its consequence
     return line
+
+
+def _translated(words: Sequence[str]) -> list[str]:
+    """Write ``-O3``, ``-O=3`` and ``-O 3`` out, as vLLM's FlexibleArgumentParser does.
+
+    ``-O.mode`` has been no key of JSON since vLLM 0.13 (pull request 29991 of vllm-project/vllm).
+    """
+    found: list[str] = []
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if re.match(r"-O[^.]", word):
+            found += ["--optimization-level", word[2:].removeprefix("=")]
+        else:
+            is_level = word == "-O" and following in ("0", "1", "2", "3")
+            found.append("--optimization-level" if is_level else word)
+    return found
 
 
 def _is_flag(word: str) -> bool:
@@ -117,6 +147,8 @@ def _keys(flag: Flag, spelled: str) -> list[str]:
 
 def _find(name: str, lists: Sequence[FlagList]) -> tuple[Flag | None, str]:
     """Return the flag that is meant, and its spelling; a whole name wins over the start of one."""
+    if name == "--config" and any(one.is_flexible for one in lists):
+        return Flag(name, "text", spellings=(name,)), name  # the parser reads the file itself
     for one in lists:
         spelled = name.replace("_", "-") if one.is_flexible else name
         if spelled in one.flags:
@@ -143,6 +175,8 @@ def _stray(word: str) -> Fault:
 
 def _unknown(name: str, lists: Sequence[FlagList]) -> Fault:
     told = " and ".join(one.of for one in reversed(lists))
+    if name.startswith("-O.") and any(one.is_flexible for one in lists):
+        return Fault(name, f"no flag of {told}", f"did you mean -cc{name[2:]}?", True)
     ambiguous = [s for one in lists for s in one.ambiguous(name) if not one.is_flexible]
     if ambiguous:
         return Fault(name, f"could be {' or '.join(ambiguous[:4])} in {told}", "write it out", True)

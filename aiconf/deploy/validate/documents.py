@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -60,18 +61,53 @@ def _loader() -> Any:
 
     base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-    class Loader(base):  # type: ignore[misc]
-        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-            seen = set()
-            for key, _ in node.value:
-                if key.tag != "tag:yaml.org,2002:merge" and isinstance(key.value, str):
-                    if key.value in seen:
-                        raise yaml.constructor.ConstructorError(
-                            None, None, f"key '{key.value}' twice in one mapping", key.start_mark
-                        )
-                    seen.add(key.value)
-            return super().construct_mapping(node, deep)
+    def refused(what: str, node: Any) -> Exception:
+        return yaml.constructor.ConstructorError(None, None, what, node.start_mark)
 
+    class Loader(base):  # type: ignore[misc]
+        def __init__(self, stream: str) -> None:
+            super().__init__(stream)
+            self.flat: dict[int, Any] = {}  # the nodes themselves too, so that no id comes again
+            self.merged = 0
+
+        def flatten_mapping(self, node: Any) -> None:
+            """Put in what ``<<`` merges, once per mapping, and what it says itself after that."""
+            if id(node) in self.flat:
+                return
+            own: list[Any] = []
+            merged: list[Any] = []
+            seen: set[str] = set()
+            for key, value in node.value:
+                if key.tag == "tag:yaml.org,2002:merge":
+                    is_list = isinstance(value, yaml.SequenceNode)
+                    merged += value.value[::-1] if is_list else [value]
+                    continue
+                if isinstance(key.value, str):
+                    if key.value in seen:
+                        raise refused(f"key '{key.value}' twice in one mapping", key)
+                    seen.add(key.value)
+                own.append((key, value))
+            pairs = []
+            for mapping in merged:
+                if not isinstance(mapping, yaml.MappingNode):
+                    raise refused("'<<' merges what is no mapping", mapping)
+                self.flatten_mapping(mapping)
+                self.merged += len(mapping.value)
+                if self.merged > MOST_NODES:
+                    raise refused(f"'<<' merges more than {MOST_NODES} values", node)
+                pairs += mapping.value
+            node.value = pairs + own
+            self.flat[id(node)] = node
+
+        def construct_yaml_int(self, node: Any) -> int | float:
+            """Kubernetes reads a whole number beyond 64 bits as a float."""
+            number: int = super().construct_yaml_int(node)
+            try:
+                return number if -(1 << 63) <= number < 1 << 64 else float(number)
+            except OverflowError:
+                return math.inf
+
+    Loader.add_constructor("tag:yaml.org,2002:int", Loader.construct_yaml_int)
     Loader.yaml_implicit_resolvers = {
         first: [pair for pair in pairs if pair[0] != "tag:yaml.org,2002:timestamp"]
         for first, pairs in base.yaml_implicit_resolvers.items()
@@ -99,9 +135,10 @@ def parse(text: str, source: str) -> list[Any]:
         where = f" (line {mark.line + 1})" if mark else ""
         what = getattr(error, "problem", None) or "not text"
         raise UserError(f"{source}: not YAML: {what}{where}") from error
-    except (ValueError, RecursionError) as error:  # such as an impossible number
-        if isinstance(error, UserError):
-            raise
+    except UserError:
+        raise
+    # Such as an impossible number; PyYAML lets these through for tags that do not fit their text.
+    except (ValueError, RecursionError, LookupError, TypeError, AttributeError) as error:
         raise UserError(f"{source}: not YAML: {error}") from error
     _check_size(documents, source)
     return documents
@@ -207,5 +244,8 @@ def _patches(path: Path) -> Iterator[Path]:
             listed = body.get(key)
             for patch in listed if isinstance(listed, list) else ():
                 name = patch.get("path") if isinstance(patch, dict) else patch
-                if isinstance(name, str) and "\n" not in name:
-                    yield (path.parent / name).resolve()
+                try:
+                    if isinstance(name, str) and "\n" not in name:
+                        yield (path.parent / name).resolve()
+                except (OSError, ValueError, RuntimeError):
+                    continue  # no path: a null byte, a link to itself

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from aiconf.deploy.validate.flag_lists import engine_fields
+from aiconf.deploy.validate.integers import whole
 from aiconf.deploy.validate.problem import Problem, spelled
 from aiconf.deploy.validate.workers import Launched
 from aiconf.deploy.versions import engines
@@ -113,7 +114,8 @@ def _sizes(one: Launched, where: str) -> Iterator[Problem]:
         longest = one.number("--max-seq-len", "max_seq_len")
         tokens = one.number("--max-num-tokens", "max_num_tokens")
         needed = min(filter(None, (longest, tokens)), default=None)
-        if type(buffer) is int and needed and 0 < buffer < needed:
+        sure = not one.line.hidden("--max-seq-len", "--max-num-tokens")
+        if type(buffer) is int and needed and sure and 0 < buffer < needed:
             yield Problem(
                 source, where,
                 f"max_tokens_in_buffer {buffer} is less than a prompt can have ({needed} tokens)",
@@ -130,10 +132,10 @@ def _graph_limits(one: Launched) -> tuple[int, int, str] | None:
         )
     if one.engine == "sglang":
         sizes = [
-            int(v)
+            size
             for flag in ("--cuda-graph-bs-decode", "--cuda-graph-bs")
             for v in one.line.settings.get(flag, ())
-            if v.isdigit()
+            if (size := whole(v)) is not None
         ]
         for flag in ("--cuda-graph-max-bs-decode", "--cuda-graph-max-bs"):
             sizes += filter(None, [one.number(flag)])
@@ -143,8 +145,9 @@ def _graph_limits(one: Launched) -> tuple[int, int, str] | None:
     graphs = one.config.get("cuda_graph_config")
     if not isinstance(graphs, dict):
         return None
-    listed = [v for v in graphs.get("batch_sizes") or () if type(v) is int]
-    largest = max([*listed, *filter(None, [graphs.get("max_batch_size")])], default=None)
+    listed = graphs.get("batch_sizes")
+    given = [*(listed if isinstance(listed, list) else ()), graphs.get("max_batch_size")]
+    largest = max((v for v in given if type(v) is int), default=None)
     return _limit(largest, one.number("--max-batch-size", "max_batch_size"), "max_batch_size")
 
 
@@ -153,7 +156,8 @@ def _limit(graph: int | None, most: int | None, named: str) -> tuple[int, int, s
 
 
 def _vllm_graphs(one: Launched) -> int | None:
-    sizes = [int(v) for v in one.line.settings.get("--cudagraph-capture-sizes", ()) if v.isdigit()]
+    stated = map(whole, one.line.settings.get("--cudagraph-capture-sizes", ()))
+    sizes = [size for size in stated if size is not None]
     sizes += filter(None, [one.number("--max-cudagraph-capture-size")])
     try:
         config = json.loads(one.line.text("--compilation-config") or "{}")

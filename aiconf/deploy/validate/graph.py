@@ -289,7 +289,7 @@ def _words(value: Any) -> tuple[str, ...]:
 def _count(value: Any, default: int) -> int:
     try:
         return default if isinstance(value, bool) or value is None else int(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # the last of .inf
         return default
 
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from aiconf.deploy.versions import engines
 
 # Strict semantic versions, as Dynamo's operator reads them off tags (a leading v is dropped).
-_NUMBER = r"(0|[1-9]\d*)"
+_NUMBER = r"(0|[1-9][0-9]{0,8})"
 _SEMVER = re.compile(rf"[vV]?{_NUMBER}\.{_NUMBER}\.{_NUMBER}(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?")
 # Builds of a release for other hardware; any other suffix is a build of its own (1.4.0-kimi-dev.1).
 _SAME = re.compile(r"(-(efa|cuda\d+|amd64|arm64|rc\d+|post\d+))*")
 _OURS = re.compile(r"^((vllm|sglang|tensorrtllm)-runtime|dynamo-(frontend|planner))\b")
-_PLACEHOLDER = re.compile(r"\$\{?\w+|<[^>]*>|\{\{")
+_PLACEHOLDER = re.compile(r"\$\{?\w+|<[^<>]*>|\{\{")
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,12 @@ def image(name: str, override: str | None = None) -> Image:
     """Read an image's name; ``override`` is the component's ``runtimeVersionOverride``."""
     base = name.partition("@")[0]
     tag = base.rpartition(":")[2] if base.rfind(":") > base.rfind("/") else None
-    match = _SEMVER.fullmatch(tag or "")
-    if override:
-        return Image(name, tag, override, False)
+    match = _SEMVER.fullmatch(override or tag or "")
     if match is None:
         return Image(name, tag, None, False)
     numbers = ".".join(match.group(1, 2, 3))
-    return Image(name, tag, numbers, bool(_SAME.fullmatch(match.group(4) or "")))
+    same = not override and _SAME.fullmatch(match.group(4) or "")
+    return Image(name, tag, numbers, bool(same))
 
 
 def nearest_release(wanted: str | None) -> tuple[str, bool]:

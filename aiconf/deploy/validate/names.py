@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from aiconf.deploy.schema import COMBINED_NAME_LIMIT, ROLE_SUFFIX
+from aiconf.deploy.names import COMBINED_NAME_LIMIT, pod_name_length
 from aiconf.deploy.validate.documents import Document
 from aiconf.deploy.validate.graph import KIND, Graph, Where
 from aiconf.deploy.validate.notation import Release
@@ -72,11 +72,9 @@ def lengths(graph: Graph, at: Release) -> Iterator[Problem]:
     if graph.annotations.get("nvidia.com/enable-grove", "").lower() == "false":
         return
     # Since 1.2 the operator cuts a deployment's name as far as it must, down to eight characters.
-    kept = min(len(graph.name), _SHORTEST) if at >= _TRUNCATES else len(graph.name)
+    kept = graph.name[:_SHORTEST] if at >= _TRUNCATES else graph.name
     for component in graph.components:
-        length = kept + len(component.name)
-        if component.nodes > 1:  # the scaling group and its leader
-            length += len(component.name) + ROLE_SUFFIX
+        length = pod_name_length(kept, component.name, component.nodes > 1)
         if length > COMBINED_NAME_LIMIT:
             what = f"'{graph.name}' and '{component.name}' make pod names of {length} characters, "
             what += f"and Grove takes {COMBINED_NAME_LIMIT}"

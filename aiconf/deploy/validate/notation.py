@@ -6,8 +6,9 @@ A field is ``name: TYPE WORD...``; ``name!`` is required. TYPE is one of ``str``
 another type, ``[TYPE WORD...]`` for a list, or ``{TYPE WORD...}`` for a map. Words are
 ``min= max=`` (of a number, or of the count of items), ``minlen= maxlen=`` (of text), ``pattern=``
 (a name among ``patterns``), ``enum=a|b``, ``default=``, ``key=a,b`` (a list whose items differ in
-these fields), ``set`` (a list of different items), ``rule=NAME`` (see rules.py), ``since=X.Y`` and
-``until=X.Y`` (the first releases with and without it). ``a@X.Y`` dates a choice or a rule.
+these fields), ``set`` (a list of different items), ``rule=NAME`` (see graph_rules.py),
+``since=X.Y`` and ``until=X.Y`` (the first releases with and without it). ``a@X.Y`` dates a choice
+or a rule.
 
 Of a type, ``_extends`` names the type whose fields it also has, ``_rules`` lists rules, and
 ``_open`` allows unknown fields.

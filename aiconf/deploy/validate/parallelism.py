@@ -22,9 +22,19 @@ class Ranks:
     told: str
 
 
+_LAYOUT = {
+    "vllm": (
+        "--tensor-parallel-size", "--pipeline-parallel-size", "--prefill-context-parallel-size",
+        "--data-parallel-size",
+    ),
+    "sglang": ("--tp-size", "--pp-size", "--dp-size", "--ep-size"),
+    "trtllm": ("--tensor-parallel-size", "--pipeline-parallel-size", "--context-parallel-size"),
+}  # fmt: skip
+
+
 def ranks(one: Launched) -> Ranks | None:
     """Return the GPUs that a worker needs; None where the manifest does not say."""
-    if not one.is_plain_engine or one.hides_config:
+    if not one.is_plain_engine or one.hides_config or one.line.hidden(*_LAYOUT[one.engine or ""]):
         return None
     counts = {"vllm": _vllm, "sglang": _sglang, "trtllm": _trtllm}[one.engine or ""](one)
     gpus = 1
@@ -67,6 +77,7 @@ def problems(one: Launched) -> Iterator[Problem]:
     """Yield where the GPUs of a worker's pods are not those of its layout."""
     component, needed = one.component, ranks(one)
     source, where = one.graph.source, spelled(component.where)
+    yield from _unchecked(one)
     yield from _divisions(one)
     if component.nodes > 1:
         yield from _injected(one)
@@ -88,6 +99,21 @@ def problems(one: Launched) -> Iterator[Problem]:
         yield Problem(source, where, what, fix, "warning")
 
 
+def _unchecked(one: Launched) -> Iterator[Problem]:
+    """Say what could not be checked since the manifest does not state it."""
+    if not one.is_engine:
+        return
+    if not one.is_complete:
+        told = ", ".join(sorted(set(one.line.open))[:3])[:80] or "its script"
+        what = f"{told}: may be any flags, so that GPUs, sizes and what workers share are unchecked"
+    elif hidden := one.line.hidden(*_LAYOUT[one.engine or ""]):
+        what = f"{', '.join(hidden)}: not known here, so that the GPUs are unchecked"
+    else:
+        return
+    where = spelled((*one.component.container, "args"))
+    yield Problem(one.graph.source, where, what, "state it in the manifest", "warning")
+
+
 def _injected(one: Launched) -> Iterator[Problem]:
     """Over several nodes the operator adds flags to the command, and wraps it in a script."""
     where = spelled((*one.component.container, "args"))
@@ -106,7 +132,7 @@ def _injected(one: Launched) -> Iterator[Problem]:
 
 
 def _divisions(one: Launched) -> Iterator[Problem]:
-    if one.engine != "sglang" or not one.is_plain_engine or one.hides_config:
+    if one.engine != "sglang" or ranks(one) is None:
         return
     tensor = _sglang(one)["tensor"]
     inside = _sglang(one)["data"] == 1 and one.number("--dp-size")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from aiconf.deploy.validate.graph import GPU, Component, Graph, Where
+from aiconf.deploy.validate.integers import whole
 from aiconf.deploy.validate.problem import Problem, spelled
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -75,7 +76,8 @@ def _gpus(resources: Mapping[str, Any], where: Where) -> Iterator[tuple[Where, s
             f"requests {requested} of {GPU}, limits {limit}",
             "the same number",
         )
-    if limit is not None and not str(limit).isdigit() and "$" not in str(limit):
+    count = whole(str(limit))
+    if limit is not None and (count is None or count < 0) and "$" not in str(limit):
         yield (*where, "resources", "limits"), f"'{limit}' GPUs", "a whole number"
 
 

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 
+from aiconf.deploy.validate.integers import whole
 from aiconf.deploy.validate.problem import Problem, spelled
 from aiconf.deploy.validate.workers import Launched
 
@@ -37,12 +38,11 @@ def _listening(one: Launched) -> Iterator[tuple[str, int]]:
     frontend = one.component.role == "frontend"
     fixed = (_HTTP,) if frontend else (_SYSTEM, _NIXL)
     for name, port in fixed:
-        stated = env.get(name, "")
+        stated = whole(env.get(name, ""))
         if not (frontend and one.line.has("--http-port")):
-            yield name, int(stated) if stated.isdigit() else port
-    side = env.get("VLLM_NIXL_SIDE_CHANNEL_PORT", "")
-    if side.isdigit():
-        yield "VLLM_NIXL_SIDE_CHANNEL_PORT", int(side)
+            yield name, port if stated is None else stated
+    if (side := whole(env.get("VLLM_NIXL_SIDE_CHANNEL_PORT", ""))) is not None:
+        yield "VLLM_NIXL_SIDE_CHANNEL_PORT", side
     for flag in _FLAGS:
         if (stated_port := one.line.number(flag)) is not None:
             yield flag, stated_port

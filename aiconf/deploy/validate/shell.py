@@ -7,17 +7,22 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 _SHELLS = ("sh", "bash", "dash", "zsh")
 _PYTHON = re.compile(r"python(3(\.\d+)?)?")
-_START = re.compile(r"(?:[\w./-]*/)?python[\d.]*\s+(?:-[uOB]\s+)*-m\s+(?=[A-Za-z_])")
+_START = re.compile(r"python[\d.]*\s+(?:-[uOB]\s+)*-m\s+(?=[A-Za-z_])")
+_SEPARATOR = re.compile(r"[\n;&|(]")
+# A comment begins a word; what is quoted has none.
+_COMMENT = re.compile(r"'[^']*'|\"(?:\\.|[^\"\\])*\"|\\.|((?<![^\s;&|()])#[^\n]*)", re.S)
 _OPERATORS = set(";&|<>()\n")
 _ASSIGNED = re.compile(r"^[ \t]*(?:export[ \t]+)?([A-Za-z_]\w*)=(?!\()([^\n;]*)$", re.M)
 _ARRAY = re.compile(r"^[ \t]*([A-Za-z_]\w*)(\+?)=\(", re.M)
 _EXPANDED = re.compile(r"\$\{(\w+)(?::?-([^}]*))?\}|\$(\w+)")
 _KUBERNETES = re.compile(r"\$\$|\$\(([A-Za-z_][\w.-]*)\)")
+MOST = 128 * 2**10  # bytes of one argument, beyond which Linux starts nothing
 # What may stand before the interpreter without changing what it is given.
 _PREFIX = re.compile(
     r"\s*(?:(?:exec|nohup|time|env|trtllm-llmapi-launch|then|do|else|numactl(?:\s+-\S+)*)\s+"
@@ -29,8 +34,9 @@ _PREFIX = re.compile(
 class Process:
     """A Python module and its words.
 
-    certain: all words are known. It is False where the shell would put in what only it knows
-    (a substitution, a condition); a word that holds such a part still has its ``$``.
+    A word that holds what only the shell or the cluster knows (a substitution) still has its
+    ``$``. certain: these are the words. It is False where another command may run instead (a
+    condition), or an array is not known.
     """
 
     module: str
@@ -49,6 +55,8 @@ def process(
         Values of environment variables that the manifest states.
     """
     env = env or {}
+    if any(len(word) >= MOST for word in (*command, *args)):
+        return None
     words = [_kubernetes(word, env) for word in (*command, *args)]
     if not words:
         return None
@@ -67,7 +75,22 @@ def _kubernetes(word: str, env: Mapping[str, str]) -> str:
         name = match.group(1)
         return "$" if name is None else env.get(name, match.group())
 
-    return _KUBERNETES.sub(value, word)
+    return _substituted(_KUBERNETES, value, word)
+
+
+def _substituted(
+    pattern: re.Pattern[str], value: Callable[[re.Match[str]], str], word: str
+) -> str:
+    """Substitute while the result could still be an argument; the rest stays as it is."""
+    room = MOST - len(word)
+
+    def bounded(match: re.Match[str]) -> str:
+        nonlocal room
+        text = value(match) if room > 0 else match.group()
+        room -= len(text)
+        return text if room > 0 else match.group()
+
+    return pattern.sub(bounded, word)
 
 
 def _of_words(words: Sequence[str]) -> Process | None:
@@ -75,7 +98,7 @@ def _of_words(words: Sequence[str]) -> Process | None:
         return None
     place = words.index("-m")
     rest = tuple(words[place + 2 :])
-    return Process(words[place + 1], rest, not any("$(" in word for word in rest))
+    return Process(words[place + 1], rest)
 
 
 def _script(words: Sequence[str]) -> str | None:
@@ -87,12 +110,12 @@ def _script(words: Sequence[str]) -> str | None:
 
 
 def _of_script(script: str, env: Mapping[str, str]) -> Process | None:
+    script = _COMMENT.sub(lambda match: "" if match.group(1) else match.group(), script)
     script = re.sub(r"\\\r?\n", " ", script)
-    script = re.sub(r"^[ \t]*#.*$", "", script, flags=re.M)
-    starts = [match for match in _START.finditer(script) if _is_command(script, match.start())]
+    starts = _starts(script)
     if not starts:
         return None
-    words, _ = _until_operator(script[starts[-1].end() :])
+    words, _ = _until_operator(script[starts[-1] :])
     if not words:
         return None
     known = {**env, **_assigned(script, env)}
@@ -105,16 +128,22 @@ def _of_script(script: str, env: Mapping[str, str]) -> Process | None:
             certain = False
             continue
         for item in items:
-            value = _expand(item, known)
-            certain &= "$" not in value and "`" not in value
-            expanded.append(value)
+            expanded.append(_expand(item, known))
     return Process(words[0], tuple(expanded), certain)
 
 
-def _is_command(script: str, place: int) -> bool:
-    """Whether what starts at ``place`` is run, and not a word of another command."""
-    before = re.split(r"[\n;&|(]", script[:place])[-1]
-    return bool(_PREFIX.fullmatch(before))
+def _starts(script: str) -> list[int]:
+    """Return the ends of ``python -m`` where it is run, and no word of another command."""
+    commands = [0, *(match.end() for match in _SEPARATOR.finditer(script))]
+    found = []
+    for match in _START.finditer(script):
+        start = match.start()
+        if script[start - 1 : start] == "/":  # the interpreter's folder
+            while start and (script[start - 1].isalnum() or script[start - 1] in "_./-"):
+                start -= 1
+        if _PREFIX.fullmatch(script, commands[bisect_right(commands, start) - 1], start):
+            found.append(match.end())
+    return found
 
 
 def _until_operator(text: str) -> tuple[list[str], str]:
@@ -144,19 +173,22 @@ def _tokens(text: str) -> Iterator[tuple[str, bool]]:
 def _assigned(script: str, env: Mapping[str, str]) -> dict[str, str]:
     """Return the variables that the script sets to plain values."""
     found: dict[str, str] = {}
+    known = dict(env)
     for name, text in _ASSIGNED.findall(script):
         words, operator = _until_operator(text)
         value = " ".join(words)
         if not operator and "`" not in value and "$(" not in value:
-            found[name] = _expand(value, {**env, **found})
+            found[name] = known[name] = _expand(value, known)
     return found
 
 
 def _arrays(script: str) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
-    for match in _ARRAY.finditer(script):
+    begun = list(_ARRAY.finditer(script))
+    ends = [*(match.start() for match in begun[1:]), len(script)]
+    for match, end in zip(begun, ends, strict=False):
         words: list[str] = []
-        for word, is_operator in _tokens(script[match.end() :]):
+        for word, is_operator in _tokens(script[match.end() : end]):
             if is_operator and ")" in word:
                 break
             words += [] if is_operator else [word]
@@ -173,4 +205,4 @@ def _expand(word: str, env: Mapping[str, str]) -> str:
         fallback = match.group() if default is None else default
         return env.get(braced or bare, fallback)
 
-    return _EXPANDED.sub(value, word)
+    return _substituted(_EXPANDED, value, word)

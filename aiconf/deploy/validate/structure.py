@@ -9,6 +9,7 @@ from typing import Any
 
 from aiconf.deploy.validate.documents import Document
 from aiconf.deploy.validate.graph_rules import RULES
+from aiconf.deploy.validate.integers import whole
 from aiconf.deploy.validate.notation import Dated, Release, Spec, Type, Types, types
 from aiconf.deploy.validate.problem import Problem, spelled
 from aiconf.errors import nearest
@@ -233,7 +234,7 @@ def _typed(value: Any, spec: Spec) -> str:
     """Say how to write a value of another type; numbers and switches are often mistaken."""
     if spec.base == "str" and isinstance(value, (int, float)):
         return f'put quotes around it: "{str(value).lower()}"'
-    is_number = isinstance(value, str) and value.lstrip("-").isdigit()
+    is_number = isinstance(value, str) and whole(value) is not None
     if is_number and spec.base in ("int", "int32", "int64", "num"):
         return f"remove the quotes: {value}"
     return ""

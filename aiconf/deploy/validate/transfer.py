@@ -46,8 +46,9 @@ def problems(workers: Sequence[Launched]) -> Iterator[Problem]:
 
 
 def _model(one: Launched) -> str | None:
+    """Return the model's name, with a variable in it where only the cluster knows it."""
     names = ("--served-model-name", "--model", "--model-path")
-    return next((text for name in names if (text := one.line.text(name))), None)
+    return next((given[-1] for name in names if (given := one.line.settings.get(name))), None)
 
 
 def _stated(one: Launched, flag: str, path: str) -> str | None:
@@ -62,6 +63,10 @@ def _pair(prefill: Launched, decode: Launched) -> Iterator[Problem]:
     where = spelled(decode.component.where)
     for meaning, flag, path in _SHARED[prefill.engine or ""]:
         a, b = (_stated(one, flag, path) for one in (prefill, decode))
+        if any(one.line.hidden(flag) for one in (prefill, decode)):
+            what = f"{meaning}: not known here, so that prefill and decode are not compared"
+            yield Problem(prefill.graph.source, where, what, f"state {flag}", "warning")
+            continue
         one_hides = prefill.hides_config or decode.hides_config
         if a == b or (one_hides and None in (a, b)):
             continue
@@ -174,11 +179,17 @@ def _routed(frontend: Launched, workers: Sequence[Launched]) -> Iterator[Problem
     if (line.text("--router-mode") or env.get("DYN_ROUTER_MODE")) != "kv":
         return
     stated = line.text("--kv-cache-block-size") or env.get("DYN_KV_CACHE_BLOCK_SIZE")
+    engines = [(one, one.engine) for one in workers if one.engine]
+    if any(one.line.hidden(_BLOCK[engine]) for one, engine in engines):
+        told = "block sizes: not known here, so that router and workers are not compared"
+        where = spelled(frontend.component.where)
+        yield Problem(frontend.graph.source, where, told, "state the block size", "warning")
+        return
+    path = {"trtllm": "kv_cache_config.tokens_per_block"}
     sizes = {
         size
-        for one in workers
-        if one.engine
-        and (size := _stated(one, _BLOCK[one.engine], "kv_cache_config.tokens_per_block"))
+        for one, engine in engines
+        if (size := _stated(one, _BLOCK[engine], path.get(engine, "")))
     }
     if stated and sizes and stated not in sizes:
         told = f"the router's --kv-cache-block-size {stated} is none of the workers' "

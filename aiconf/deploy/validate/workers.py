@@ -55,14 +55,14 @@ class Launched:
 
     @cached_property
     def config(self) -> Mapping[str, Any]:
-        """Return the engine's own file (SGLang's --config, TensorRT-LLM's), empty if not known.
+        """Return the engine's own file (--config, TensorRT-LLM's), empty if not known.
 
         Raises
         ------
         UserError
             It is not YAML.
         """
-        flags = {"trtllm": ("--extra-engine-args",), "sglang": ("--config",)}
+        flags = {"trtllm": ("--extra-engine-args",), "sglang": ("--config",), "vllm": ("--config",)}
         path = self.line.text(*flags.get(self.engine or "", ()))
         text = self.component.files.get(path) if path else None
         if text is None:
@@ -81,19 +81,27 @@ class Launched:
 
     @property
     def is_plain_engine(self) -> bool:
-        """Whether it is an engine that generates text, and all its words are known."""
+        """Whether it is an engine that generates text, and all its flags are known.
+
+        Their values may be unknown: see ``line.hidden``.
+        """
+        return self.is_engine and self.is_complete
+
+    @property
+    def is_engine(self) -> bool:
+        """Whether it is an engine that generates text."""
+        return self.engine is not None and self.module == f"dynamo.{self.engine}"
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether no part of its command can be further flags, or another command."""
         process = self.component.process
-        return (
-            self.engine is not None
-            and self.module == f"dynamo.{self.engine}"
-            and process is not None
-            and process.certain
-        )
+        return process is not None and process.certain and not self.line.open
 
     def written(self, flag: str, path: str = "") -> Any:
         """Return what the engine's file says: under ``path`` (dots go down), or for ``flag``.
 
-        SGLang's file has flags without their dashes, in any of their spellings.
+        SGLang's and vLLM's files have flags without their dashes, in any of their spellings.
         """
         try:
             config = self.config
