@@ -200,9 +200,13 @@ def test_a_manifest_is_not_written_again(aiconf, tmp_path):
     assert not out and not folder.exists()
 
 
-@pytest.mark.parametrize("flag", ["--no-async-scheduling", "--compilation-config={\"level\":0}"])
-def test_diff_says_same_only_of_what_is_the_same(aiconf, tmp_path, flag):
-    one, other = manifest(tmp_path / "a.yaml"), manifest(tmp_path / "b.yaml", flag)
+@pytest.mark.parametrize(
+    "flags",
+    [("--async-scheduling", "--no-async-scheduling"),
+     ('--compilation-config={"level":3}', '--compilation-config={"level":0}')],
+)  # fmt: skip
+def test_diff_says_same_only_of_what_is_the_same(aiconf, tmp_path, flags):
+    one, other = (manifest(tmp_path / f"{i}.yaml", flag) for i, flag in enumerate(flags))
     code, out, _ = aiconf("deploy", "diff", one, other, "--system", "h200", "--format", "json")
     assert code == 1
     found = json.loads(out)

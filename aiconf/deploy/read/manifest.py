@@ -100,8 +100,10 @@ def read_plan(
     try:
         return _read(path, work, places, system, decode_system)
     except UserError as error:
-        text = printable(" ".join(str(error).split()))
-        raise UserError(text if text.startswith(str(path)) else f"{path}: {text}") from error
+        text = str(error)
+        if not text.startswith(str(path)):
+            text = f"{path}: {text}"
+        raise UserError(printable(" ".join(text.split()))) from error
 
 
 def asked_lengths(path: Path) -> dict[str, int]:
