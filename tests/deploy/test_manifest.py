@@ -14,6 +14,9 @@ from crd_check import problems
 from deploy_plans import DENSE, GB200, MOE, many_plans, plan, worker
 
 from aiconf.deploy.dgd import Options, build, deployment_name
+from aiconf.deploy.validate.check import problems as validated
+from aiconf.deploy.validate.documents import Document
+from aiconf.deploy.versions import releases
 from aiconf.deploy.write import manifest
 from aiconf.errors import UserError
 
@@ -275,6 +278,19 @@ def test_names_are_corrected_and_said():
     for _ in range(200):
         text = "".join(draw.choice("aZ9-_./ é$`\n") for _ in range(draw.randrange(80)))
         assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", deployment_name(text))
+
+
+@pytest.mark.parametrize("release", releases())
+@pytest.mark.parametrize("apart", [False, True])
+def test_long_names_pass_our_own_checks(release, apart):
+    """Over several nodes Grove counts a component's name twice: the longest name that is left."""
+    roles = ("prefill", "decode") if apart else ("agg",)
+    wide = plan("vllm", *(worker(role, "tp8pp2") for role in roles))
+    deployment = build(wide, Options(dynamo=release, name="a" * 60))
+    longest = max(len(part.component) for part in deployment.parts)
+    assert len(deployment.name) + 2 * longest + len("-ldr") <= 45
+    documents = [Document("file", i, body) for i, body in enumerate(deployment.documents)]
+    assert validated(documents, release) == []
 
 
 def test_hostile_model_path_stays_one_argument():

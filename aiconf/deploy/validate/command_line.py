@@ -113,7 +113,7 @@ def _translated(words: Sequence[str]) -> list[str]:
     ``-O.mode`` has been no key of JSON since vLLM 0.13 (pull request 29991 of vllm-project/vllm).
     """
     found: list[str] = []
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip(words, (*words[1:], ""), strict=False):
         if re.match(r"-O[^.]", word):
             found += ["--optimization-level", word[2:].removeprefix("=")]
         else:

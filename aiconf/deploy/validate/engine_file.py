@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
+from aiconf.deploy.validate.command_line import MOST
 from aiconf.deploy.validate.flag_lists import engine_fields
 from aiconf.deploy.validate.integers import whole
 from aiconf.deploy.validate.problem import Problem, spelled
@@ -39,7 +41,7 @@ def problems(one: Launched) -> Iterator[Problem]:
         version, fields = engine_fields(wanted)
         sure = one.exact and version == wanted
         path = one.line.text("--extra-engine-args")
-        for key, what, fix, is_certain in _fields(config, fields, ""):
+        for key, what, fix, is_certain in islice(_fields(config, fields, ""), MOST):
             level = "error" if is_certain and sure else "warning"
             told = f"{path}: {key}: {what}"
             if not sure:

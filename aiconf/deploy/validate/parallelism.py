@@ -85,7 +85,7 @@ def problems(one: Launched) -> Iterator[Problem]:
         return
     per_pod, nodes = component.gpus_per_pod or 0, component.nodes
     have = per_pod * nodes
-    if have == needed.gpus:
+    if have == needed.gpus or nodes < 1:  # no number of nodes: said with the structure
         return
     told = f"{nodes} pods of {per_pod}" if nodes > 1 else f"a pod of {per_pod}"
     what = f"the layout needs {needed.gpus} GPUs ({needed.told}), and there are {have} ({told})"

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 _SHELLS = ("sh", "bash", "dash", "zsh")
 _PYTHON = re.compile(r"python(3(\.\d+)?)?")
 _START = re.compile(r"python[\d.]*\s+(?:-[uOB]\s+)*-m\s+(?=[A-Za-z_])")
+_PLAIN = re.compile(r"[\w./:=,$-]+")  # one word as it stands
 _SEPARATOR = re.compile(r"[\n;&|(]")
 # A comment begins a word; what is quoted has none.
 _COMMENT = re.compile(r"'[^']*'|\"(?:\\.|[^\"\\])*\"|\\.|((?<![^\s;&|()])#[^\n]*)", re.S)
@@ -148,6 +149,8 @@ def _starts(script: str) -> list[int]:
 
 def _until_operator(text: str) -> tuple[list[str], str]:
     """Split ``text`` into words up to the first operator of the shell, which comes second."""
+    if _PLAIN.fullmatch(text):
+        return [text], ""
     words: list[str] = []
     for word, is_operator in _tokens(text):
         if is_operator:
