@@ -18,7 +18,7 @@ from aiconf.serving.plan import Plan, Role, Worker
 from aiconf.system.spec import Gpu, System
 from aiconf.workload import Workload
 
-GPU = Gpu("H200", 90, 141e9, 4.8e12, {"bf16": 989e12}, 700.0, 3.0)
+GPU = Gpu("H200", 90, 141e9, 4.8e12, {"bf16": 989e12}, 132, 700.0, 3.0)
 H200 = System("h200_sxm", GPU, 8, 8, 4.5e11, 1e-6, 5e10, 5e-6, 5e10, 1e9, {})
 GB200 = System("gb200", GPU, 4, 72, 9e11, 1e-6, 5e10, 5e-6, 5e10, 1e9, {})
 _ATTENTION = Attention("gqa", 64, 8, 128, 128)
