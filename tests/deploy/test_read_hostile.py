@@ -17,7 +17,8 @@ LONG = "9" * 400
     [
         (beta(("w", "worker", WORKER, {"replicas": float("inf")})), "replicas is inf"),
         (beta(("w", "worker", WORKER, {"replicas": float("nan")})), "replicas is nan"),
-        (beta(("w", "worker", WORKER, {"replicas": int(LONG)})), "wider than 64 bits"),
+        (beta(("w", "worker", WORKER, {"replicas": int(LONG)})), "replicas is"),
+        (beta(("w", "worker", WORKER, {"replicas": 2**63})), "wider than 64 bits"),
         (beta(("w", "worker", WORKER, {"replicas": LONG})), "replicas: more than 100,000"),
         (beta(("w", "worker", WORKER, {"multinode": {"nodeCount": 10**9}})), "nodes of a replica"),
         (beta(("w", "worker", WORKER, {"gpus": LONG})), "GPUs of a pod"),
