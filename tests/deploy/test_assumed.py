@@ -140,8 +140,8 @@ TRAITS = {
     ),
     "graphs.prefill_limit_mla": FACT, "graphs.prefill_needs_plain": FACT,
     "graphs.prefill_sizes": FACT, "graphs.bytes_per_size": FACT,
-    "layouts.pipeline": LABEL, "layouts.dp_ranks": LABEL, "layouts.ep_sizes": LABEL,
-    "layouts.rank_in_pod": LABEL,
+    "layouts.pipeline": LABEL, "layouts.pipeline_apart": LABEL, "layouts.dp_ranks": LABEL,
+    "layouts.ep_sizes": LABEL, "layouts.rank_in_pod": LABEL,
     "layouts.balanced_ep": Told(vllm="--enable-eplb", sglang="--enable-eplb"),
     "communication.all_reduce_graph": By(
         "the engine's own all-reduce", vllm={"--disable-custom-all-reduce": "False"},

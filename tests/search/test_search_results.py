@@ -272,7 +272,7 @@ def test_no_deployment_is_listed_twice(result):
 
 def test_a_pipelined_prefill_worker_may_hold_prompts_in_every_stage():
     result = search(
-        "QWEN3_32B", "h200_sxm", 16, 4000, 500, 300, 10, mode="disagg", backend="vllm", top=50
+        "QWEN3_32B", "h200_sxm", 16, 4000, 500, 300, 10, mode="disagg", backend="trtllm", top=50
     )
     staged = [f for f in result.outcome.top["disagg"] if f.prefill_variant.parallel.pp > 1]
     assert staged

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 
+from aiconf.deploy.validate.integers import whole
 from aiconf.deploy.validate.problem import Problem, spelled
 from aiconf.deploy.validate.workers import Launched
 
@@ -100,11 +101,11 @@ def agreed(one: Launched, flag: str, workers: Sequence[Launched]) -> str | None:
 
 def _common(a: str | None, b: str | None) -> str:
     """Return what both sides should have; a number is a size of blocks, a multiple of 16."""
-    stated = a or b or ""
-    if not stated.isdigit():
-        return stated
-    whole = [one for one in (a, b) if one and one.isdigit() and int(one) % _BLOCKS == 0]
-    return whole[0] if whole else str(max(1, round(int(stated) / _BLOCKS)) * _BLOCKS)
+    sizes = [size for size in (whole(one or "") for one in (a, b)) if size is not None]
+    if not sizes:
+        return a or b or ""
+    fit = next((size for size in sizes if size % _BLOCKS == 0), None)
+    return str(fit or max(1, round(sizes[0] / _BLOCKS)) * _BLOCKS)
 
 
 def _own(one: Launched) -> Iterator[Problem]:
