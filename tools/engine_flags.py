@@ -1,7 +1,7 @@
 """Write backends/flags: what the command lines of each engine and of Dynamo's wrappers accept.
 
-    python -m venv /tmp/flags && /tmp/flags/bin/pip install pydantic msgspec regex pyyaml
-    /tmp/flags/bin/python tools/engine_flags.py --wheels /tmp/wheels
+    python -m venv flags-venv && flags-venv/bin/pip install pydantic msgspec regex pyyaml
+    flags-venv/bin/python tools/engine_flags.py --wheels wheels
 
 Takes every engine version of templates/dynamo_versions.yaml: vLLM, SGLang and ai-dynamo as wheels
 from PyPI, whose parsers run for real (parsers.py). TensorRT-LLM has no wheel there;

@@ -21,10 +21,9 @@ class Stated:
     """What is known of one kind of worker; None: not stated. Counts are of one attention rank.
 
     heads: attention heads. graph_top: largest batch with a CUDA graph. transfer_tokens: what
-    TensorRT-LLM's transfer buffer holds. transfer_bytes: what a host buffer of NIXL holds.
-    sequence_bytes: KV of one sequence of ``max_model_len``. kv_bytes: what becomes KV blocks on
-    one GPU; kv_needed: of the sequences that are to run; memory_bytes: of the GPU.
-    longest: prompt and output tokens of a request.
+    TensorRT-LLM's transfer buffer holds. sequence_bytes: KV of one sequence of
+    ``max_model_len``. kv_bytes: what becomes KV blocks on one GPU; kv_needed: of the sequences
+    that are to run; memory_bytes: of the GPU. longest: prompt and output tokens of a request.
     """
 
     name: str
@@ -40,7 +39,6 @@ class Stated:
     kv_dtype: str | None = None
     kv_block_size: int | None = None
     transfer_tokens: int | None = None
-    transfer_bytes: float | None = None
     sequence_bytes: float | None = None
     kv_bytes: float | None = None
     kv_needed: float | None = None
@@ -108,13 +106,6 @@ def _transfer_buffer(worker: Stated) -> Iterator[Finding]:
             "transfer-buffer", worker.name, "error",
             f"the transfer buffer holds {tokens} tokens, a sequence has up to {longest}",
             f"set cache_transceiver_config.max_tokens_in_buffer to {longest} or more",
-        )  # fmt: skip
-    held, needed = worker.transfer_bytes, worker.sequence_bytes
-    if held is not None and needed is not None and held < needed:
-        yield Finding(
-            "transfer-buffer", worker.name, "error",
-            f"NIXL's host buffer holds {_gib(held)}, a sequence has up to {_gib(needed)}",
-            f"set kv_buffer_size to {int(needed)} or more",
         )  # fmt: skip
 
 

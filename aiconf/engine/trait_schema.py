@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 FORBID: dict[str, Any] = {"extra": "forbid"}
 
 AllToAll = Literal["nvlink_one_sided", "nvlink_two_sided", "deepep_ht", "deepep_ll", "deepep_auto"]
+Apart = Literal["prefill", "decode"]  # the sides of a disaggregated deployment
 Exchange = Literal["none", "all_reduce", "allgather_reducescatter"] | AllToAll
 
 
@@ -198,7 +199,7 @@ class Graphs:
 class Layouts:
     """Which parallel layouts the engine can run.
 
-    pipeline_apart: pipelines also where prefill and decode are apart.
+    pipeline_apart: where prefill and decode are apart, which of the two may be a pipeline.
     dp_ranks: ``any``: attention replicas of any tp; ``all``: attention DP spans every rank
     (attention tp is then 1). ep_sizes: ``all``: experts are split over every rank or none;
     ``divisor``: over any number of ranks that divides them. rank_in_pod: with attention DP,
@@ -208,7 +209,7 @@ class Layouts:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
     pipeline: bool
-    pipeline_apart: bool
+    pipeline_apart: Literal["none", "prefill", "both"]
     dp_ranks: Literal["any", "all"]
     ep_sizes: Literal["all", "divisor"]
     rank_in_pod: bool

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 from aiconf.engine.trait_schema import (
     FORBID,
     Activation,
+    Apart,
     Communication,
     Exchange,
     Graphs,
@@ -238,11 +239,14 @@ class Traits:
             return f"{self.title} splits experts over all {ranks} ranks or none: ep 1 or {ranks}"
         return None
 
-    def allows_apart(self, parallel: Parallel) -> str | None:
-        """Return why ``parallel`` cannot be one side of a disaggregated deployment, if so."""
-        if parallel.pp > 1 and not self.layouts.pipeline_apart:
+    def allows_apart(self, parallel: Parallel, role: Apart) -> str | None:
+        """Return why ``parallel`` cannot be that side of a disaggregated deployment, if so."""
+        rule = self.layouts.pipeline_apart
+        if parallel.pp == 1 or rule in (role, "both"):
+            return None
+        if rule == "none":
             return f"{self.title} moves no KV cache between pipelines: use pp 1 in both workers"
-        return None
+        return f"{self.title} hands no KV cache to a pipeline: use pp 1 in {role} workers"
 
     def spreads(self, parallel: Parallel, gpus_per_node: int) -> bool:
         """Whether a worker can be cut into equal pods, one per node."""

@@ -9,6 +9,8 @@ from deploy_reference import REFERENCE, crd_schema
 from aiconf import estimate, search
 from aiconf.deploy.dgd import build
 from aiconf.deploy.options import Options
+from aiconf.deploy.validate.check import problems as wrong
+from aiconf.deploy.validate.documents import Document
 from aiconf.deploy.versions import releases
 from aiconf.deploy.write import contents
 from aiconf.errors import UserError
@@ -18,9 +20,12 @@ CRDS = {"1.0": "1.0.2", "1.1": "1.0.2", "1.2": "1.2.0", "1.3": "1.2.0", "1.4": "
 
 
 def accepted(deployment):
+    """Check with the project's own rules, and the public definition where it is at hand."""
+    written = [Document("found", i, body) for i, body in enumerate(deployment.documents)]
+    assert [one for one in wrong(written, deployment.runtime.dynamo) if one.level == "error"] == []
+    document = deployment.graph.document()
     if not (REFERENCE / "crds").exists():
         return
-    document = deployment.graph.document()
     release = CRDS.get(deployment.runtime.dynamo.rpartition(".")[0], "1.5")
     schema = crd_schema(release)[document["apiVersion"].rpartition("/")[2]]
     assert problems(document, schema) == []

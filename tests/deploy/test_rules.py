@@ -17,7 +17,7 @@ GIB = 2**30
 GOOD = Stated(
     name="worker", role="agg", backend="trtllm", tp=4, heads=64, max_sequences=64, graph_top=64,
     token_budget=8192, max_model_len=5120, longest=5000, kv_dtype="fp8", kv_block_size=64,
-    transfer_tokens=5120, transfer_bytes=2 * GIB, sequence_bytes=GIB, kv_bytes=80 * GIB,
+    transfer_tokens=5120, sequence_bytes=GIB, kv_bytes=80 * GIB,
     kv_needed=60 * GIB, memory_bytes=140 * GIB,
 )  # fmt: skip
 
@@ -43,7 +43,6 @@ def test_what_is_right_is_left_alone():
         ({"kv_needed": 81 * GIB}, ("kv-memory", "warning")),
         ({"kv_needed": 80 * GIB - 0.9 * TIGHT * 140 * GIB}, ("tight-memory", "warning")),
         ({"transfer_tokens": 4999}, ("transfer-buffer", "error")),
-        ({"transfer_bytes": 0.9 * GIB}, ("transfer-buffer", "error")),
         ({"graph_top": 65}, ("graph-size", "error")),
         ({"heads": 62}, ("heads", "error")),
         ({"token_budget": 32}, ("token-budget", "error")),
