@@ -246,7 +246,10 @@ class Traits:
             return None
         if rule == "none":
             return f"{self.title} moves no KV cache between pipelines: use pp 1 in both workers"
-        return f"{self.title} hands no KV cache to a pipeline: use pp 1 in {role} workers"
+        return (
+            f"{self.title} decodes in a pipeline only behind one of as many stages, which is not "
+            f"modelled: use pp 1 in {role} workers"
+        )
 
     def spreads(self, parallel: Parallel, gpus_per_node: int) -> bool:
         """Whether a worker can be cut into equal pods, one per node."""

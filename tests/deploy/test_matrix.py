@@ -14,12 +14,15 @@ from deploy_reference import REFERENCE, crd_schema
 
 from aiconf.deploy.dgd import build
 from aiconf.deploy.options import Options
+from aiconf.deploy.planner import planner
 from aiconf.deploy.validate.check import problems as validated
 from aiconf.deploy.validate.documents import Document
 from aiconf.deploy.versions import releases
 from aiconf.deploy.write import manifest
+from aiconf.engine.platform import platform
 from aiconf.errors import UserError
 from aiconf.model.library import checkpoints
+from aiconf.workload import Sla
 
 BACKENDS = ("vllm", "sglang", "trtllm")
 RELEASES = ("1.0.2", "1.2.1", "1.4.0", "1.6.1")
@@ -68,6 +71,46 @@ def combinations(release):
         build(planned(backend, apart, several, model), Options(dynamo=release, router=router))
         for backend, apart, several, router, model in CASES
     ]
+
+
+@cache
+def scaled(backend, apart, several, model, release):
+    """Return the planner of a plan, with the profile that it starts from."""
+    one = planned(backend, apart, several, model)
+    place = platform("h200_sxm", backend)
+    places = {worker.role: place for worker in one.workers}
+    return planner(one, places, Sla(2.0, 0.03), 64, release)
+
+
+@cache
+def with_planner(release):
+    """The same combinations, each with the SLA planner."""
+    return [
+        build(
+            planned(backend, apart, several, model),
+            Options(dynamo=release, router=router),
+            scaled(backend, apart, several, model, release),
+        )
+        for backend, apart, several, router, model in CASES
+    ]
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_every_combination_with_a_planner_is_clean(release):
+    for case, deployment in zip(CASES, with_planner(release), strict=True):
+        documents = [Document("file", i, body) for i, body in enumerate(deployment.documents)]
+        assert validated(documents, release) == [], case
+        kept = [one for one in documents if "planner_config.json" in one.body.get("data", {})]
+        assert len(kept) == 1, case
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_every_combination_with_a_planner_is_accepted(release):
+    schema = crd_schema(CRDS[release])
+    for case, deployment in zip(CASES, with_planner(release), strict=True):
+        document = graph_of(deployment)
+        assert problems(document, schema[document["apiVersion"].rpartition("/")[2]]) == [], case
+        assert "planner" in str(document), case
 
 
 @pytest.mark.parametrize("release", releases())
