@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aiconf.errors import UserError
-from aiconf.model.families import FAMILIES, Config
+from aiconf.model.families import FAMILIES, Config, Family
 from aiconf.model.quantized import read_quantization
 from aiconf.model.spec import ModelSpec
 
@@ -70,7 +70,7 @@ def build(
         mtp_layers=text.whole(
             "num_nextn_predict_layers", "mtp_num_hidden_layers", default=0, least=0
         ),
-        notes=_notes(text, family.section, architecture),
+        notes=_notes(text, family),
     )
 
 
@@ -80,17 +80,15 @@ def _architecture(config: Config) -> str:
         raise config.problem("'architectures' is missing")
     if listed[0] not in FAMILIES:
         raise config.problem(
-            f"architecture '{listed[0]}' is not known; known are {', '.join(FAMILIES)}"
+            f"architecture '{listed[0]}' is not known; known are {', '.join(sorted(FAMILIES))}"
         )
     return str(listed[0])
 
 
-def _notes(text: Config, section: str | None, architecture: str) -> tuple[str, ...]:
-    found = []
-    if architecture == "NemotronHForCausalLM":
-        found.append("one precision per kind of block: single bf16 blocks are not told apart")
-    if section:
-        found.append(f"only {section} is modelled; vision weights are not counted")
+def _notes(text: Config, family: Family) -> tuple[str, ...]:
+    found = list(family.notes)
+    if family.section:
+        found.append(f"only {family.section} is modelled; vision weights are not counted")
     dtype = text.get("torch_dtype") or text.get("dtype")
     if dtype not in (None, "bfloat16", "float16"):
         found.append(f"unquantised weights are {dtype} in the file, taken as bf16")

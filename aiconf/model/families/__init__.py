@@ -1,62 +1,37 @@
-"""Model families: from the keys of a config.json to layers, one reader per architecture."""
+"""Model families: from the keys of a config.json to layers, one reader per architecture.
+
+A module of this folder declares ``ARCHITECTURES``: a `Family` by each name that config.json may
+state under ``architectures``. Nothing else lists them, so that a new file is enough.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterable
+from importlib import import_module
+from pkgutil import iter_modules
 
-from aiconf.model.families import dense, hybrid, kimi, latent, moe, nemotron, pattern
 from aiconf.model.families.config import Config
-from aiconf.model.spec import LayerGroup
+from aiconf.model.families.family import Family
 
 
-@dataclass(frozen=True)
-class Family:
-    """Reads the layers of an architecture.
+def discover(folders: Iterable[str] = __path__, package: str = __name__) -> dict[str, Family]:
+    """Return every architecture that the modules of a package declare.
 
-    section: where config.json holds the language model's figures. experts: where a layer holds
-    its routed experts, as lists of quantised modules name them.
+    Raises
+    ------
+    ValueError
+        When two modules declare the same architecture.
     """
+    found: dict[str, Family] = {}
+    for module in sorted(entry.name for entry in iter_modules(folders)):
+        declared = getattr(import_module(f"{package}.{module}"), "ARCHITECTURES", {})
+        twice = sorted(found.keys() & declared.keys())
+        if twice:
+            raise ValueError(f"{package}.{module} declares {twice[0]}, which another module reads")
+        found |= declared
+    return found
 
-    layers: Callable[[Config], tuple[LayerGroup, ...]]
-    section: str | None = None
-    experts: str = "mlp.experts"
 
-
-FAMILIES: dict[str, Family] = {
-    "LlamaForCausalLM": Family(dense.llama),
-    "GraniteForCausalLM": Family(dense.llama),
-    "Phi3ForCausalLM": Family(dense.phi3),
-    "MistralForCausalLM": Family(dense.mistral),
-    "Mistral3ForConditionalGeneration": Family(dense.mistral, section="text_config"),
-    "MiMoForCausalLM": Family(dense.qwen2),
-    "Qwen2ForCausalLM": Family(dense.qwen2),
-    "Qwen3ForCausalLM": Family(dense.qwen3),
-    "Qwen3VLForConditionalGeneration": Family(dense.qwen3, section="text_config"),
-    "Qwen3VLMoeForConditionalGeneration": Family(moe.qwen3_moe, section="text_config"),
-    "Qwen3MoeForCausalLM": Family(moe.qwen3_moe),
-    "Qwen3NextForCausalLM": Family(hybrid.qwen3_next),
-    "Qwen3_5ForConditionalGeneration": Family(hybrid.qwen3_next, section="text_config"),
-    "Qwen3_5MoeForConditionalGeneration": Family(hybrid.qwen3_next, section="text_config"),
-    "Llama4ForConditionalGeneration": Family(pattern.llama4, section="text_config"),
-    "Gemma3ForCausalLM": Family(pattern.gemma3),
-    "Gemma3ForConditionalGeneration": Family(pattern.gemma3, section="text_config"),
-    "Gemma4ForConditionalGeneration": Family(
-        pattern.gemma4, section="text_config", experts="experts"
-    ),
-    "MiMoV2FlashForCausalLM": Family(pattern.mimo_v2),
-    "Step3p7FlashForCausalLM": Family(pattern.step3),
-    "NemotronHForCausalLM": Family(nemotron.nemotron_h),
-    "MixtralForCausalLM": Family(moe.mixtral),
-    "GptOssForCausalLM": Family(moe.gpt_oss),
-    "MiniMaxM2ForCausalLM": Family(moe.minimax_m2),
-    "Glm4MoeForCausalLM": Family(moe.glm4_moe),
-    "DeepseekV2ForCausalLM": Family(latent.deepseek),
-    "DeepseekV3ForCausalLM": Family(latent.deepseek),
-    "DeepseekV32ForCausalLM": Family(latent.deepseek),
-    "GlmMoeDsaForCausalLM": Family(latent.deepseek),
-    "KimiK3ForConditionalGeneration": Family(kimi.kimi_linear, section="text_config"),
-    "KimiK25ForConditionalGeneration": Family(latent.deepseek, section="text_config"),
-}
+FAMILIES: dict[str, Family] = discover()
 
 __all__ = ["FAMILIES", "Config", "Family"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from aiconf.model.families.config import Config
+from aiconf.model.families.family import Family
 from aiconf.model.spec import Attention, DenseFfn, LayerGroup
 
 
@@ -60,3 +61,16 @@ def _late_windows(config: Config, attention: Attention) -> tuple[LayerGroup, ...
         LayerGroup(group.count - full, replace(attention, window=window), group.ffn),
     )
     return tuple(part for part in parts if part.count)
+
+
+ARCHITECTURES = {
+    "LlamaForCausalLM": Family(llama),
+    "GraniteForCausalLM": Family(llama),
+    "Phi3ForCausalLM": Family(phi3),
+    "MistralForCausalLM": Family(mistral),
+    "Mistral3ForConditionalGeneration": Family(mistral, section="text_config"),
+    "MiMoForCausalLM": Family(qwen2),
+    "Qwen2ForCausalLM": Family(qwen2),
+    "Qwen3ForCausalLM": Family(qwen3),
+    "Qwen3VLForConditionalGeneration": Family(qwen3, section="text_config"),
+}

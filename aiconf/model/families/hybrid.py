@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from aiconf.model.families.config import Config
+from aiconf.model.families.family import Family
 from aiconf.model.families.moe import grouped_attention
 from aiconf.model.spec import Attention, DenseFfn, LayerGroup, LinearAttention, MoeFfn
 
@@ -69,3 +70,10 @@ def _ffn(config: Config) -> DenseFfn | MoeFfn:
     shared = config.whole("shared_expert_intermediate_size", default=0, least=0)
     width = config.whole("moe_intermediate_size")
     return MoeFfn(experts, topk, width, shared_intermediate=shared, shared_gate=shared > 0)
+
+
+ARCHITECTURES = {
+    "Qwen3NextForCausalLM": Family(qwen3_next),
+    "Qwen3_5ForConditionalGeneration": Family(qwen3_next, section="text_config"),
+    "Qwen3_5MoeForConditionalGeneration": Family(qwen3_next, section="text_config"),
+}

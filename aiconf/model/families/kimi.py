@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from aiconf.model.families.config import Config
+from aiconf.model.families.family import Family
 from aiconf.model.spec import Attention, DenseFfn, LayerGroup, LinearAttention, MoeFfn
 
 
@@ -67,3 +68,8 @@ def _experts(config: Config) -> MoeFfn:
         router_bias=config.get("topk_method") == "noaux_tc",
         latent=0 if latent == hidden else latent,
     )
+
+
+ARCHITECTURES = {
+    "KimiK3ForConditionalGeneration": Family(kimi_linear, section="text_config"),
+}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from aiconf.model.families.config import Config
+from aiconf.model.families.family import Family
 from aiconf.model.families.moe import dense_then_experts
 from aiconf.model.spec import Attention, LayerGroup, MoeFfn
 
@@ -59,3 +60,12 @@ def _indexed(
         found.append(LayerGroup(own, full, group.ffn))
         found.append(LayerGroup(group.count - own, shared, group.ffn))
     return tuple(group for group in found if group.count)
+
+
+ARCHITECTURES = {
+    "DeepseekV2ForCausalLM": Family(deepseek),
+    "DeepseekV3ForCausalLM": Family(deepseek),
+    "DeepseekV32ForCausalLM": Family(deepseek),
+    "GlmMoeDsaForCausalLM": Family(deepseek),
+    "KimiK25ForConditionalGeneration": Family(deepseek, section="text_config"),
+}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from aiconf.model.families.config import Config
+from aiconf.model.families.family import Family
 from aiconf.model.spec import Attention, DenseFfn, LayerGroup, MoeFfn
 
 
@@ -101,3 +102,13 @@ def dense_then_experts(
     if dense == layers:
         return (plain,)
     return plain, LayerGroup(layers - dense, attention, ffn)
+
+
+ARCHITECTURES = {
+    "Qwen3VLMoeForConditionalGeneration": Family(qwen3_moe, section="text_config"),
+    "Qwen3MoeForCausalLM": Family(qwen3_moe),
+    "MixtralForCausalLM": Family(mixtral),
+    "GptOssForCausalLM": Family(gpt_oss),
+    "MiniMaxM2ForCausalLM": Family(minimax_m2),
+    "Glm4MoeForCausalLM": Family(glm4_moe),
+}

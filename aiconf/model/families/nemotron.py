@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from aiconf.model.families.config import Config
+from aiconf.model.families.family import Family
 from aiconf.model.families.moe import grouped_attention
 from aiconf.model.spec import Attention, DenseFfn, LayerGroup, LinearAttention, MoeFfn
 
@@ -80,3 +81,11 @@ def _experts(config: Config) -> DenseFfn | MoeFfn:
         gated=False,
         latent=config.whole("moe_latent_size", default=0, least=0),
     )
+
+
+ARCHITECTURES = {
+    "NemotronHForCausalLM": Family(
+        nemotron_h,
+        notes=("one precision per kind of block: single bf16 blocks are not told apart",),
+    ),
+}

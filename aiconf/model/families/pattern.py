@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from aiconf.model.families.config import Config
+from aiconf.model.families.family import Family
 from aiconf.model.families.moe import grouped_attention
 from aiconf.model.spec import Attention, DenseFfn, LayerGroup, MoeFfn
 
@@ -158,3 +159,13 @@ def _grouped(layers: Iterable[_Layer]) -> tuple[LayerGroup, ...]:
     last = counts.pop(listed[-1])
     groups = [LayerGroup(count, *layer) for layer, count in counts.items()]
     return (*groups, LayerGroup(last, *listed[-1]))
+
+
+ARCHITECTURES = {
+    "Llama4ForConditionalGeneration": Family(llama4, section="text_config"),
+    "Gemma3ForCausalLM": Family(gemma3),
+    "Gemma3ForConditionalGeneration": Family(gemma3, section="text_config"),
+    "Gemma4ForConditionalGeneration": Family(gemma4, section="text_config", experts="experts"),
+    "MiMoV2FlashForCausalLM": Family(mimo_v2),
+    "Step3p7FlashForCausalLM": Family(step3),
+}

@@ -1,0 +1,24 @@
+"""What a module of this folder declares for each architecture that it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from aiconf.model.families.config import Config
+from aiconf.model.spec import LayerGroup
+
+
+@dataclass(frozen=True)
+class Family:
+    """Reads the layers of an architecture.
+
+    section: where config.json holds the language model's figures. experts: where a layer holds
+    its routed experts, as lists of quantised modules name them. notes: what this reading leaves
+    out, shown with every answer.
+    """
+
+    layers: Callable[[Config], tuple[LayerGroup, ...]]
+    section: str | None = None
+    experts: str = "mlp.experts"
+    notes: tuple[str, ...] = ()
