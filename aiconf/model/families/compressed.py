@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from aiconf.model.families.config import Config
+from aiconf.model.families.family import Family
 from aiconf.model.spec import Attention, LayerGroup, MoeFfn, Quantization
 
 _CHOOSING = 4  # the ratio whose entries an indexer chooses from (configuration_deepseek_v4.py)
@@ -75,3 +76,10 @@ def _experts(config: Config) -> MoeFfn:
     width = config.whole("moe_intermediate_size")
     shared = width * config.whole("n_shared_experts", default=0, least=0)
     return MoeFfn(experts, topk, width, shared_intermediate=shared, router_bias=True)
+
+
+ARCHITECTURES = {
+    "DeepseekV4ForCausalLM": Family(
+        deepseek_v4, experts="ffn.experts", precisions=deepseek_v4_precisions
+    ),
+}
