@@ -115,7 +115,8 @@ class StepModel:
             self._exposed += traits.host.seconds_synchronous_per_layer * layers
         self._prompt_graph = traits.prefill_graph_tokens(
             sizes, traits.token_budget(gpu.memory_bytes, gpu.sm, parallel.dp), parallel,
-            mla=any(isinstance(one, (MlaAttention, SparseBlock)) for one in stage), disaggregated=False,
+            mla=any(isinstance(one, (MlaAttention, SparseBlock)) for one in stage),
+            disaggregated=False,
         )  # fmt: skip
         each = traits.host.seconds_per_launch
         self._launch = (launched[0] * each, launched[1] * each)
@@ -256,15 +257,10 @@ class StepModel:
 
     def _timed(self, operator: Operator) -> tuple[str, tuple[Array, Origins]]:
         """Part of the model and seconds of one occurrence on the token grid."""
-        tables = self._tables
+        if isinstance(operator, (HyperConnection, Elementwise, Quantize)):
+            return "memory", self._moved(operator)
         if isinstance(operator, Gemm):
             return "gemm", self._product(operator)
-        if isinstance(operator, Elementwise):
-            return "memory", self._elementwise(operator)
-        if isinstance(operator, HyperConnection):
-            return "memory", mixing_seconds(tables, operator.hidden, operator.streams, TOKENS)
-        if isinstance(operator, Quantize):
-            return "memory", memory_seconds(tables, 3.0 * operator.k * TOKENS)
         if isinstance(operator, Collective):
             moved = operator.bytes_per_token * TOKENS
             return "communication", self._collective(operator, moved)
@@ -272,6 +268,15 @@ class StepModel:
             return "communication", self._exchange(operator)
         assert isinstance(operator, Moe)
         return "moe", self._experts(operator)
+
+    def _moved(self, operator: HyperConnection | Elementwise | Quantize) -> tuple[Array, Origins]:
+        """Kernels that memory traffic bounds."""
+        tables = self._tables
+        if isinstance(operator, HyperConnection):
+            return mixing_seconds(tables, operator.hidden, operator.streams, TOKENS)
+        if isinstance(operator, Quantize):
+            return memory_seconds(tables, 3.0 * operator.k * TOKENS)
+        return self._elementwise(operator)
 
     def _product(self, operator: Gemm) -> tuple[Array, Origins]:
         tables, n, k, dtype = self._tables, operator.n, operator.k, operator.dtype

@@ -4,11 +4,27 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from typing import Literal
 
 from aiconf.model.formats import cache_bytes_per_element
 from aiconf.model.shard import mixed_width, rank_kv_heads, stages
 from aiconf.model.spec import Attention, LinearAttention, ModelSpec
 from aiconf.parallel import Parallel
+
+CacheKind = Literal["gqa", "mla", "compressed", "chosen"]
+
+
+def cache_kind(spec: ModelSpec) -> CacheKind:
+    """Return which kernels read the KV cache of ``spec``, which decides the size of its blocks.
+
+    ``chosen``: grouped attention to blocks of keys that an indexer chooses.
+    """
+    blocks = [attention for attention, _ in spec.softmax]
+    if any(block.kind == "compressed" for block in blocks):
+        return "compressed"
+    if any(block.kind == "mla" for block in blocks):
+        return "mla"
+    return "chosen" if any(block.index_topk for block in blocks) else "gqa"
 
 
 def kv_layout(
@@ -29,8 +45,7 @@ def kv_layout(
             if isinstance(group.attention, Attention):
                 for window, size in _held(group.attention, parallel.tp, kv):
                     sums[window] += group.count * size
-    found = {window: max(each.get(window, 0.0) for each in cut)
-             for sums in cut for window in sums}
+    found = {window: max(each.get(window, 0.0) for each in cut) for sums in cut for window in sums}
     order = sorted(found, key=lambda window: window or 0)
     return tuple((window, found[window]) for window in order)
 

@@ -59,7 +59,7 @@ class Latent:
         return roofline(gpu, "bf16", flops, keys * latent * CACHE_BYTES[self.kv_dtype])
 
     def decode_light(self, gpu: Gpu, whole: bool, batch: Array, past: Array) -> Array:
-        """Absorbed form: every head reads the one latent vector of each cached token it attends to."""
+        """Absorbed form: all heads read the one latent vector of each token they attend to."""
         length = past + 1.0
         seen = batch * (np.minimum(length, self.index_topk) if self.index_topk else length)
         core = self._absorbed_light(gpu, seen, seen)

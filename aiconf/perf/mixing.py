@@ -1,4 +1,4 @@
-"""Hyper-connections: residual streams mixed before and after both blocks of a layer (DeepSeek-V4)."""
+"""Hyper-connections (DeepSeek-V4): residual streams mixed before and after each block."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ def mixing_seconds(
     measured = partial(_light, tables.system.gpu, float(kept["hidden"][0]), streams)
     total: Array = np.zeros(tokens.shape)
     origin: Origins = np.zeros(tokens.shape, dtype=np.intp)
-    best = Origin.MEASURED if same and not tables.borrowed("hyper_connection") else Origin.INTERPOLATED
+    own = same and not tables.borrowed("hyper_connection")
+    best = Origin.MEASURED if own else Origin.INTERPOLATED
     for op in np.unique(kept["op"]):
         mask = kept["op"] == op
         surface = Surface.fit((kept["tokens"][mask],), kept["seconds"][mask], measured)

@@ -98,7 +98,9 @@ class Sparse:
         core = roofline(gpu, "bf16", flops, read * self.entry_bytes)
         if not self.index_heads or not self.ratio:
             return core
-        rate, key = ("bf16", 2.0 * self.index_dim) if self.kind == "msa" else ("fp8", self.index_dim + 4.0)
+        rate, key = "fp8", self.index_dim + 4.0
+        if self.kind == "msa":
+            rate, key = "bf16", 2.0 * self.index_dim
         flops = 2.0 * scored / self.ratio * self.index_heads * self.index_dim
         return core + roofline(gpu, rate, flops, past / self.ratio * key)
 
@@ -121,5 +123,6 @@ def _sum_of_least(start: Array, end: Array, limit: float) -> Array:
     """Integral of min(t, limit) from ``start`` to ``end``; ``limit`` 0: of t."""
     if not limit:
         return (end**2 - start**2) / 2.0
-    below = np.minimum(end, limit) ** 2 - np.minimum(start, limit) ** 2
-    return below / 2.0 + limit * (np.maximum(end, limit) - np.maximum(start, limit))
+    below: Array = np.minimum(end, limit) ** 2 - np.minimum(start, limit) ** 2
+    above: Array = np.maximum(end, limit) - np.maximum(start, limit)
+    return below / 2.0 + limit * above
