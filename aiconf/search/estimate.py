@@ -10,7 +10,6 @@ import numpy as np
 from aiconf.engine.batch import Batch
 from aiconf.engine.engine import Platform
 from aiconf.engine.step import StepModel
-from aiconf.engine.trait_schema import Apart
 from aiconf.errors import UserError
 from aiconf.model.layout import layout_problem
 from aiconf.model.spec import ModelSpec
@@ -87,15 +86,11 @@ def _request(setting: Setting, gpus: int) -> Request:
     )
 
 
-def _legal(
-    setting: Setting, platform: Platform, text: str, apart: Apart | None = None
-) -> Variant:
+def _legal(setting: Setting, platform: Platform, text: str) -> Variant:
     parallel, traits = Parallel.parse(text), platform.traits
     problem = layout_problem(setting.spec, parallel) or traits.allows(
         parallel, moe=setting.spec.is_moe
     )
-    if apart:
-        problem = problem or traits.allows_apart(parallel, apart)
     if problem:
         raise UserError(f"layout {parallel}: {problem}")
     return variant_of(platform, setting.spec, parallel, setting.kv_dtype, setting.workload.isl)
@@ -145,8 +140,11 @@ def _disaggregated(setting: Setting) -> tuple[Request, Found]:
     if work.osl == 1:
         raise UserError("osl 1 has nothing to decode: leave out the prefill layout")
     prefilling = setting.prefill_platform or setting.platform
-    before = _legal(setting, prefilling, str(setting.prefill_layout), "prefill")
-    after = _legal(setting, setting.decode_platform, setting.layout, "decode")
+    before = _legal(setting, prefilling, str(setting.prefill_layout))
+    after = _legal(setting, setting.decode_platform, setting.layout)
+    problem = before.platform.traits.allows_apart(before.parallel, after.parallel)
+    if problem:
+        raise UserError(f"layout {before.parallel} beside {after.parallel}: {problem}")
     gpus = setting.prefill_workers * before.parallel.gpus + setting.workers * after.parallel.gpus
     request = _request(setting, gpus)
     budget = float(_budget(setting, before))

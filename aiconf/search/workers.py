@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from aiconf.engine.batch import Batch
 from aiconf.engine.capacity import TIGHT
 from aiconf.engine.engine import Platform
-from aiconf.engine.trait_schema import Apart
 from aiconf.model.spec import ModelSpec
 from aiconf.parallel import Parallel
 from aiconf.search.space import concurrencies, layouts, prompt_counts, token_budgets
@@ -195,10 +194,10 @@ def _join_points(parts: list[Points]) -> Points:
     return Points(**{name: _joined([getattr(part, name) for part in parts]) for name in names})
 
 
-def _apart(platform: Platform, spec: ModelSpec, gpus: int, role: Apart) -> list[Parallel]:
+def _apart(platform: Platform, spec: ModelSpec, gpus: int) -> list[Parallel]:
     """Layouts of one side of a disaggregated deployment."""
     every = layouts(platform, spec, gpus)
-    return [one for one in every if platform.traits.allows_apart(one, role) is None]
+    return [one for one in every if platform.traits.allows_apart(one, one) is None]
 
 
 def prefill_workers(
@@ -208,7 +207,7 @@ def prefill_workers(
     variants: list[Variant] = []
     rows = []
     for spec in specs:
-        for parallel in _apart(platform, spec, gpus, "prefill"):
+        for parallel in _apart(platform, spec, gpus):
             variant = variant_of(platform, spec, parallel, kv, workload.isl)
             step = platform.step(spec, parallel, variant.kv_dtype)
             batch, budgets = _prompt_batches(variant, workload)
@@ -249,7 +248,7 @@ def decode_workers(
     variants: list[Variant] = []
     rows = []
     for spec in specs:
-        for parallel in _apart(platform, spec, gpus, "decode"):
+        for parallel in _apart(platform, spec, gpus):
             variant = variant_of(platform, spec, parallel, kv, workload.isl)
             budget = platform.token_budget(parallel.dp)
             batch = concurrencies(min(most_sequences(variant, budget, workload), _MOST_DECODES))
