@@ -116,13 +116,25 @@ class StepModel:
 
     def seconds(self, batch: Batch) -> Array:
         """Seconds of each iteration of ``batch``: every rank, all layers, one pass."""
-        rank, group, sampled = self._tokens(batch)
+        tokens = self._tokens(batch)
+        total = self._operators(batch, tokens)
+        return total + self._host(batch, tokens[2], total)
+
+    def operator_seconds(self, batch: Batch) -> Array:
+        """Seconds of each iteration on the GPU alone."""
+        return self._operators(batch, self._tokens(batch))
+
+    def _operators(self, batch: Batch, tokens: tuple[Array, Array, Array]) -> Array:
         total = self._attention.seconds(batch)
         if self._linear:
             total += self._linear.seconds(batch)
-        for curves, tokens in zip(self._all, (rank, group, sampled), strict=True):
-            total += curves.total_at(tokens)
-        return total + self._host(batch, sampled, total)
+        for curves, count in zip(self._all, tokens, strict=True):
+            total += curves.total_at(count)
+        return total
+
+    def host_seconds(self, batch: Batch, gpu: Array) -> Array:
+        """Seconds that the GPU, busy for ``gpu`` seconds, waits for the host in each iteration."""
+        return self._host(batch, self._tokens(batch)[2], gpu)
 
     @property
     def exposed_seconds(self) -> float:
@@ -169,13 +181,21 @@ class StepModel:
 
     def time(self, batch: Batch) -> StepTime:
         """Seconds of each iteration with its parts and their origin."""
+        return self.whole(batch, self.operator_time(batch))
+
+    def operator_time(self, batch: Batch) -> Array:
+        """Seconds on the GPU by (part, origin, point)."""
         rank, group, sampled = self._tokens(batch)
-        total = self._rank.at(rank) + self._group.at(group) + self._sampled.at(sampled)
+        total: Array = self._rank.at(rank) + self._group.at(group) + self._sampled.at(sampled)
         self._attention.add(total[PART["attention"]], batch)
         self._linear.add(total[PART["attention"]], batch)
-        gpu = total.sum(axis=(0, 1))
-        total[PART["overhead"], Origin.INTERPOLATED] += self._host(batch, sampled, gpu)
-        return StepTime(total.sum(axis=(0, 1)), total.sum(axis=1), total.sum(axis=0))
+        return total
+
+    def whole(self, batch: Batch, gpu: Array) -> StepTime:
+        """Join the time on the GPU (see ``operator_time``) with what it waits for the host."""
+        waits = self.host_seconds(batch, gpu.sum(axis=(0, 1)))
+        gpu[PART["overhead"], Origin.INTERPOLATED] += waits
+        return StepTime(gpu.sum(axis=(0, 1)), gpu.sum(axis=1), gpu.sum(axis=0))
 
     def _tokens(self, batch: Batch) -> tuple[Array, Array, Array]:
         """Tokens of one rank, of all ranks that share the experts, and sampled sequences."""
