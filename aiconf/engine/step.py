@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from aiconf.engine.attention import AttentionTimer
 from aiconf.engine.batch import Array, Batch
@@ -124,7 +123,7 @@ class StepModel:
         """Seconds of each iteration on the GPU alone."""
         return self._operators(batch, self._tokens(batch))
 
-    def _operators(self, batch: Batch, tokens: tuple[Array, Array, Array]) -> Array:
+    def _operators(self, batch: Batch, tokens: tuple[Array, ...]) -> Array:
         total = self._attention.seconds(batch)
         if self._linear:
             total += self._linear.seconds(batch)
@@ -392,10 +391,3 @@ def _launches(operator: Operator, host: Host) -> int:
         index = host.block_launches["indexer"] if operator.index_heads else 0
         return host.block_launches["latent"] + index
     return 1
-
-
-def shares(values: Array) -> NDArray[np.float64]:
-    """Normalise parts (first axis) to sum to 1."""
-    total = values.sum(axis=0, keepdims=True)
-    found: Array = np.divide(values, total, out=np.zeros_like(values), where=total > 0)
-    return found
