@@ -214,3 +214,29 @@ def test_no_network_and_no_files_are_asked(monkeypatch):
     monkeypatch.setattr(hub, "read_hub", lambda *_: pytest.fail("the hub was asked"))
     assert found(body("vllm", model="someone/never-heard-of")) == []
     assert found(body("vllm", model="/etc")) == []
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"aiconf/system": "abacus"},
+        {"aiconf/system": "h200_sxm", "aiconf/isl": "many", "aiconf/osl": "1"},
+        {"aiconf/system": "h200_sxm", "aiconf/isl": "0", "aiconf/osl": "1"},
+        {"aiconf/isl": "10"},
+    ],
+)
+def test_annotations_that_cannot_be_read_say_nothing(said):
+    made = body("vllm", tp=4)
+    made["metadata"]["annotations"] = said
+    assert found(made) == []
+
+
+@pytest.mark.parametrize("words", [
+    ["--max-num-seqs", "$(SEQS)", "--max-num-batched-tokens", "1"],
+    ["--max-model-len", "$(LENGTH)"],
+    ["--max-num-batched-tokens", "8k", "--max-num-seqs", "8000"],
+    ["--max-model-len", "auto"],
+    ["--gpu-memory-utilization", "$(SHARE)"],
+])  # fmt: skip
+def test_what_only_the_cluster_knows_breaks_no_rule(words):
+    assert found(body("vllm", words=words, node=NODE)) == []

@@ -54,8 +54,10 @@ class Facts:
 
 def facts(one: Launched) -> Facts | None:
     """Return what is known of a worker; None where its layout is not, or values are wrong."""
-    if ranks(one) is None:
-        return None
+    return None if ranks(one) is None else _facts(one)
+
+
+def _facts(one: Launched) -> Facts | None:
     backend = one.engine or ""
     try:
         values = settings_of(one.component, backend)
@@ -71,9 +73,10 @@ def facts(one: Launched) -> Facts | None:
         spec, taken = model_of(said, "", embedded_model)
     except UserError:
         return found
-    found = _of_model(found, said, spec, is_named=not taken)
-    elsewhere = open_ or any(part in name for name in _names(values) for part in _ELSEWHERE)
-    return found if elsewhere else _of_memory(found, said, spec)
+    found = _of_model(found, spec, is_named=not taken)
+    if open_ or any(part in name for name in _names(values) for part in _ELSEWHERE):
+        return found
+    return _of_memory(found, said, spec)
 
 
 def _names(values: Mapping[str, Any]) -> Iterator[str]:
@@ -113,7 +116,7 @@ def _sizes(one: Launched, said: Said, values: Mapping[str, Any]) -> Stated:
     )
 
 
-def _of_model(found: Facts, said: Said, spec: ModelSpec, *, is_named: bool) -> Facts:
+def _of_model(found: Facts, spec: ModelSpec, *, is_named: bool) -> Facts:
     """Add the model's heads and, where the manifest gives its very id, its context."""
     heads, kv_heads = head_counts(spec)
     longer = any(name in found.worker.component.env for name in _LONGER)
@@ -126,10 +129,15 @@ def _of_memory(found: Facts, said: Said, spec: ModelSpec) -> Facts:
     """Add what the KV cache holds, where the GPU is known and the model can be cut so."""
     stated, graph = found.stated, found.worker.graph
     place = system_of(graph, found.worker.component, stated.role)
-    parallel = layout_of(said, spec)[0]
-    if place is None or layout_problem(spec, parallel):
+    if place is None:
         return found
-    system, traits = load_system(place[0]), load_traits(stated.backend)
+    try:
+        parallel, system = layout_of(said, spec)[0], load_system(place[0])
+    except UserError:  # such as a GPU in our annotation that is of no system here
+        return found
+    if layout_problem(spec, parallel):
+        return found
+    traits = load_traits(stated.backend)
     gpu = system.gpu
     room = capacity(
         spec, system, parallel, traits,
