@@ -89,6 +89,18 @@ def test_together(changes, rule):
 
 
 @pytest.mark.parametrize(
+    ("backend", "before", "after", "severity"),
+    [("vllm", 16, 32, "warning"), ("vllm", 32, 16, "error"), ("vllm", 48, 64, "error"),
+     ("sglang", 16, 32, "error"), ("trtllm", 16, 32, "error")],
+)  # fmt: skip
+def test_blocks_that_only_vllm_can_cut(backend, before, after, severity):
+    sides = (("prefill", before), ("decode", after))
+    found = only(*(replace(GOOD, backend=backend, role=r, name=r, kv_block_size=size,
+                           token_budget=19200) for r, size in sides))  # fmt: skip
+    assert found == [("block-size", severity)]
+
+
+@pytest.mark.parametrize(
     ("before", "after", "fits"),
     [(1, 1, True), (4, 1, True), (2, 2, True), (1, 2, False), (4, 2, False)],
 )

@@ -131,8 +131,13 @@ def test_engine_files(changes, level, said):
 @pytest.mark.parametrize(
     ("backend", "before", "after", "said"),
     [
+        ("vllm", ["--block-size", "32"], ["--block-size", "16"],
+         "error spec.components[2]: KV block size: prefill 'prefill' has 32, decode 'decode' 16;"),
         ("vllm", ["--block-size", "16"], ["--block-size", "32"],
-         "KV block size: prefill 'prefill' has 16, decode 'decode' 32"),
+         "warning spec.components[2]: KV block size: prefill 'prefill' has 16, decode 'decode' 32, "
+         "which vLLM moves for some models"),
+        ("sglang", ["--page-size", "32"], ["--page-size", "64"],
+         "error spec.components[2]: page size: prefill 'prefill' has 32, decode 'decode' 64;"),
         ("vllm", ["--kv-cache-dtype", "fp8"], ["--kv-cache-dtype", "bfloat16"],
          "KV cache type: prefill 'prefill' has fp8, decode 'decode' bfloat16"),
         ("sglang", ["--pp-size", "1"], ["--pp-size", "2"],

@@ -81,8 +81,11 @@ def _pair(prefill: Launched, decode: Launched) -> Iterator[Problem]:
             told += f"decode '{decode.component.name}' {b or 'the default'}"
             yield Problem(prefill.graph.source, where, told, fix, "warning")
             continue
-        sides = (prefill.component.name, a), (decode.component.name, b)
-        for finding in differing("handed over", meaning, *sides):
+        # Sizes of blocks are compared as numbers.
+        sizes = flag == _BLOCK[prefill.engine or ""]
+        here = prefill.component.name, whole(a) if sizes else a
+        there = decode.component.name, whole(b) if sizes else b
+        for finding in differing("handed-over", meaning, here, there, prefill.engine or ""):
             yield Problem(prefill.graph.source, where, finding.problem, fix, finding.severity)
 
 
