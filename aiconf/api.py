@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -204,6 +205,8 @@ def estimate(
     precision: str | None = None,
     kv_dtype: str | None = None,
     memory_margin: float = 0.0,
+    ttft: float | None = None,
+    tpot: float | None = None,
     perf_db: str | Path | None = None,
     calibration: str | Path | None = None,
 ) -> EstimateResult:
@@ -219,6 +222,8 @@ def estimate(
         Worker counts. prefill_batch: prompts at once per prefill worker.
     token_budget
         Tokens of an iteration on one attention rank; None: the engine's default.
+    ttft, tpot
+        Targets in milliseconds that it is held against; None: none.
 
     Other parameters are as in ``search``.
 
@@ -232,6 +237,7 @@ def estimate(
     fitted = Path(calibration) if calibration is not None else None
     spec = _specs(model, precision)[0]
     work = Workload(isl, osl, prefix)
+    sla = Sla(_target("ttft", ttft), _target("tpot", tpot))
     told = _margin(memory_margin)
     first = platform(system, backend, folder, told, fitted)
     _check_version(first, backend_version)
@@ -253,7 +259,7 @@ def estimate(
         ),
     )
     request, found = estimate_point(setting)
-    return EstimateResult(request, found)
+    return EstimateResult(replace(request, sla=sla), found)
 
 
 def replay(

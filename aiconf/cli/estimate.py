@@ -35,6 +35,7 @@ from aiconf.cli.options import (
     PerfDb,
     Precision,
     Prefix,
+    amount,
     terminal,
     version_or_none,
     whole,
@@ -89,6 +90,16 @@ def estimate(
         int | None,
         typer.Option("--token-budget", parser=whole, metavar="N",
                      help="Tokens of an iteration on one attention rank."),
+    ] = None,
+    ttft: Annotated[
+        float | None,
+        typer.Option("--ttft", parser=amount, metavar="MS",
+                     help="Target of the mean time to first token, also of --planner."),
+    ] = None,
+    tpot: Annotated[
+        float | None,
+        typer.Option("--tpot", parser=amount, metavar="MS",
+                     help="Target of the mean time per output token, also of --planner."),
     ] = None,
     backend: Annotated[
         str, typer.Option("--backend", metavar="NAME", help="vllm, sglang or trtllm.")
@@ -145,6 +156,11 @@ def estimate(
         "precision": precision, "kv_dtype": kv_dtype, "perf_db": perf_db,
         "calibration": calibration, "memory_margin": memory_margin,
     }  # fmt: skip
+    targets = {
+        name: value for name, value in (("ttft", ttft), ("tpot", tpot)) if value is not None
+    }
+    if source is not None and targets:
+        raise UserError(f"--{next(iter(targets))} is for one configuration, not for --from")
     choices = deploy_options(
         save_dir, name=name, dynamo=version_or_none(dynamo_version), image=image,
         token_secret=token_secret, model_cache=model_cache, rdma_resource=rdma, router=router,
@@ -172,7 +188,7 @@ def estimate(
         return
     if out is not None:
         raise UserError("--out is for --from: give --save-dir or redirect the output")
-    _one(options, save_dir, force, output, choices)
+    _one(options | targets, save_dir, force, output, choices)
 
 
 # What a manifest does not say; all else is read from it.

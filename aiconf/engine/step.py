@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from aiconf.engine.attention import AttentionTimer
 from aiconf.engine.batch import Array, Batch
@@ -123,13 +122,25 @@ class StepModel:
 
     def seconds(self, batch: Batch) -> Array:
         """Seconds of each iteration of ``batch``: every rank, all layers, one pass."""
-        rank, group, sampled = self._tokens(batch)
+        tokens = self._tokens(batch)
+        total = self._operators(batch, tokens)
+        return total + self._host(batch, tokens[2], total)
+
+    def operator_seconds(self, batch: Batch) -> Array:
+        """Seconds of each iteration on the GPU alone."""
+        return self._operators(batch, self._tokens(batch))
+
+    def _operators(self, batch: Batch, tokens: tuple[Array, ...]) -> Array:
         total = self._attention.seconds(batch)
         if self._linear:
             total += self._linear.seconds(batch)
-        for curves, tokens in zip(self._all, (rank, group, sampled), strict=True):
-            total += curves.total_at(tokens)
-        return total + self._host(batch, sampled, total)
+        for curves, count in zip(self._all, tokens, strict=True):
+            total += curves.total_at(count)
+        return total
+
+    def host_seconds(self, batch: Batch, gpu: Array) -> Array:
+        """Seconds that the GPU, busy for ``gpu`` seconds, waits for the host in each iteration."""
+        return self._host(batch, self._tokens(batch)[2], gpu)
 
     @property
     def exposed_seconds(self) -> float:
@@ -176,13 +187,21 @@ class StepModel:
 
     def time(self, batch: Batch) -> StepTime:
         """Seconds of each iteration with its parts and their origin."""
+        return self.whole(batch, self.operator_time(batch))
+
+    def operator_time(self, batch: Batch) -> Array:
+        """Seconds on the GPU by (part, origin, point)."""
         rank, group, sampled = self._tokens(batch)
-        total = self._rank.at(rank) + self._group.at(group) + self._sampled.at(sampled)
+        total: Array = self._rank.at(rank) + self._group.at(group) + self._sampled.at(sampled)
         self._attention.add(total[PART["attention"]], batch)
         self._linear.add(total[PART["attention"]], batch)
-        gpu = total.sum(axis=(0, 1))
-        total[PART["overhead"], Origin.INTERPOLATED] += self._host(batch, sampled, gpu)
-        return StepTime(total.sum(axis=(0, 1)), total.sum(axis=1), total.sum(axis=0))
+        return total
+
+    def whole(self, batch: Batch, gpu: Array) -> StepTime:
+        """Join the time on the GPU (see ``operator_time``) with what it waits for the host."""
+        waits = self.host_seconds(batch, gpu.sum(axis=(0, 1)))
+        gpu[PART["overhead"], Origin.INTERPOLATED] += waits
+        return StepTime(gpu.sum(axis=(0, 1)), gpu.sum(axis=1), gpu.sum(axis=0))
 
     def _tokens(self, batch: Batch) -> tuple[Array, Array, Array]:
         """Tokens of one rank, of all ranks that share the experts, and sampled sequences."""
@@ -387,10 +406,3 @@ def _launches(operator: Operator, host: Host) -> int:
         index = host.block_launches["indexer"] if operator.index_heads else 0
         return host.block_launches["latent"] + index
     return 1
-
-
-def shares(values: Array) -> NDArray[np.float64]:
-    """Normalise parts (first axis) to sum to 1."""
-    total = values.sum(axis=0, keepdims=True)
-    found: Array = np.divide(values, total, out=np.zeros_like(values), where=total > 0)
-    return found

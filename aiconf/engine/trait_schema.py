@@ -14,7 +14,6 @@ from typing import Any, ClassVar, Literal
 FORBID: dict[str, Any] = {"extra": "forbid"}
 
 AllToAll = Literal["nvlink_one_sided", "nvlink_two_sided", "deepep_ht", "deepep_ll", "deepep_auto"]
-Apart = Literal["prefill", "decode"]  # the sides of a disaggregated deployment
 Exchange = Literal["none", "all_reduce", "allgather_reducescatter"] | AllToAll
 
 
@@ -201,7 +200,8 @@ class Graphs:
 class Layouts:
     """Which parallel layouts the engine can run.
 
-    pipeline_apart: where prefill and decode are apart, which of the two may be a pipeline.
+    pipeline_apart: pipelines where prefill and decode are apart. ``none``: on no side; ``behind``:
+    prefill may be one, decode may have one stage or as many as prefill; ``any``: any on both.
     dp_ranks: ``any``: attention replicas of any tp; ``all``: attention DP spans every rank
     (attention tp is then 1). ep_sizes: ``all``: experts are split over every rank or none;
     ``divisor``: over any number of ranks that divides them. rank_in_pod: with attention DP,
@@ -211,7 +211,7 @@ class Layouts:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
     pipeline: bool
-    pipeline_apart: Literal["none", "prefill", "both"]
+    pipeline_apart: Literal["none", "behind", "any"]
     dp_ranks: Literal["any", "all"]
     ep_sizes: Literal["all", "divisor"]
     rank_in_pod: bool

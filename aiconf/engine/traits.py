@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 from aiconf.engine.trait_schema import (
     FORBID,
     Activation,
-    Apart,
     Communication,
     Exchange,
     Graphs,
@@ -243,17 +242,18 @@ class Traits:
             return f"{self.title} splits experts over all {ranks} ranks or none: ep 1 or {ranks}"
         return None
 
-    def allows_apart(self, parallel: Parallel, role: Apart) -> str | None:
-        """Return why ``parallel`` cannot be that side of a disaggregated deployment, if so."""
+    def allows_apart(self, prefill: Parallel, decode: Parallel) -> str | None:
+        """Return why the cache of ``prefill`` cannot go to ``decode`` workers, if so."""
         rule = self.layouts.pipeline_apart
-        if parallel.pp == 1 or rule in (role, "both"):
-            return None
-        if rule == "none":
+        if rule == "none" and max(prefill.pp, decode.pp) > 1:
             return f"{self.title} moves no KV cache between pipelines: use pp 1 in both workers"
-        return (
-            f"{self.title} decodes in a pipeline only behind one of as many stages, which is not "
-            f"modelled: use pp 1 in {role} workers"
-        )
+        if rule == "behind" and decode.pp not in (1, prefill.pp):
+            stages = " or ".join(dict.fromkeys(("1", str(prefill.pp))))
+            return (
+                f"{self.title} decodes in one stage or in as many as prefill has: use pp {stages} "
+                "in decode workers"
+            )
+        return None
 
     def spreads(self, parallel: Parallel, gpus_per_node: int) -> bool:
         """Whether a worker can be cut into equal pods, one per node."""

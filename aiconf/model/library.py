@@ -94,6 +94,20 @@ def checkpoints(name: str) -> tuple[ModelSpec, ...]:
     raise unknown("model", name, (*model_names(), *checkpoint_names()))
 
 
+def embedded_model(name: str, precision: str | None = None) -> ModelSpec:
+    """Return what ``load_model`` does of an embedded name; nothing else is looked up.
+
+    Raises
+    ------
+    UserError
+        No embedded model has that name, or none of that precision.
+    """
+    wanted, index = _folded(name), _index()
+    if wanted not in index.families and wanted not in index.checkpoints:
+        raise UserError(f"no embedded model is called '{name}'")
+    return load_model(name, precision)
+
+
 def _one_each(specs: tuple[ModelSpec, ...]) -> tuple[ModelSpec, ...]:
     """Keep the first of the checkpoints that differ in nothing but their id."""
     return tuple({(s.quantization, s.max_context): s for s in reversed(specs)}.values())[::-1]

@@ -142,7 +142,9 @@ def input_lines(found: Document, style: Style) -> list[tuple[str, str]]:
     lines.append(("System", systems))
     lines.append(("Engine", f"{engines} (version of the measured tables)"))
     lines.append(("Traffic", f"{inputs['isl']} input + {inputs['osl']} output tokens{cached}"))
-    if "targets" in inputs:
+    if "targets" in inputs and "objective" not in inputs:
+        lines.append(("Targets", style.plain(_kept(inputs["targets"], found["best"]))))
+    elif "targets" in inputs:
         goal = _OBJECTIVES[inputs["objective"]]
         sure = inputs["confidence"]
         surely = "" if sure is None else f", all with a probability of {sure:.0%}"
@@ -208,6 +210,13 @@ def _inputs(found: Document, style: Style) -> str:
 def _goals(targets: Document) -> str:
     said = [f"{_TARGETS[key]} ≤ {ms:g} ms" for key, ms in targets.items() if ms is not None]
     return ", ".join(said) or "none"
+
+
+def _kept(targets: Document, best: Document) -> str:
+    """Targets of an estimate, whether they are met, and how surely."""
+    chance = best.get("probability")
+    surely = "" if chance is None else f" (probability {chance:.0%})"
+    return f"{_goals(targets)}: {'met' if best['meets_targets'] else 'missed'}{surely}"
 
 
 def _verdict(found: Document, style: Style) -> str:

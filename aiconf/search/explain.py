@@ -8,6 +8,7 @@ import numpy as np
 
 from aiconf.engine.batch import Batch
 from aiconf.engine.curves import PARTS
+from aiconf.engine.drafting import decode_iterations
 from aiconf.engine.step import StepTime
 from aiconf.perf.origin import Origin
 from aiconf.search.request import Request
@@ -52,7 +53,7 @@ def explain(request: Request, found: Found) -> list[Iteration]:
 
 def _aggregated(request: Request, found: Found) -> list[Iteration]:
     variant, work = found.variant, request.workload
-    step = variant.platform.step(variant.spec, variant.parallel, variant.kv_dtype)
+    step = variant.step
     budget = found.value("token_budget")
     point = aggregated(step, work, np.array([found.value("batch")]), np.array([budget]))
     decoding, tokens = float(point.decoding[0]), float(point.prompt_tokens[0])
@@ -80,18 +81,18 @@ def _aggregated(request: Request, found: Found) -> list[Iteration]:
 def _disaggregated(request: Request, found: Found, before: Variant) -> list[Iteration]:
     work, after = request.workload, found.variant
     lane = found.value("batch") / (after.parallel.dp * after.parallel.pp)
-    decode = after.platform.step(after.spec, after.parallel, after.kv_dtype)
+    decode = after.step
     prompts = found.value("prefill_batch") / before.parallel.dp
     budget = found.value("prefill_token_budget")
     rounds = np.ceil(prompts * work.new_tokens / budget)
     chunk = prompts * work.new_tokens / rounds
-    prefill = before.platform.step(before.spec, before.parallel, before.kv_dtype)
+    prefill = before.step
     return [
         _iteration(
             "decode",
             1.0,
             decode.time(Batch.of(decode=max(lane, 1.0), context=work.mean_context)),
-            (work.osl - 1) * after.parallel.gpus / found.value("batch"),
+            decode_iterations(decode, work.osl - 1) * after.parallel.gpus / found.value("batch"),
         ),
         _iteration(
             "prefill",

@@ -290,7 +290,7 @@ def _notes(plan: Plan, groups: Mapping[Role, _Group], engine: str | None) -> lis
         loose = list(stated.loose)
         if stated.graphs == () and role != "prefill":
             loose.append("decoding without CUDA graphs (it is slower)")
-        if stated.drafts:
+        if stated.drafts and not stated.chain:
             loose.append(
                 f"speculative decoding ({stated.drafter}, {stated.drafts} drafts: decoding is "
                 "faster)"

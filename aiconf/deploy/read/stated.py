@@ -60,6 +60,15 @@ class Stated:
     quantization: str | None = None
     loose: tuple[str, ...] = ()
 
+    @property
+    def chain(self) -> int:
+        """Drafts that one layer proposes one after another (MTP, EAGLE); 0: drafted otherwise."""
+        how = self.drafter.lower()
+        if how == "draft model":  # vLLM goes by the checkpoint's name
+            how = self.draft_model.lower()
+        layered = any(word in how for word in ("mtp", "eagle", "nextn"))
+        return self.drafts if layered and "tree" not in how else 0
+
 
 def kv_dtype(flags: Flags, value: str | None) -> str | None:
     """Return a KV cache type as the model of memory names it; None: the checkpoint's.
