@@ -67,6 +67,7 @@ ARCHITECTURES = {
     "LlamaForCausalLM": Family(llama),
     "GraniteForCausalLM": Family(llama),
     "Phi3ForCausalLM": Family(phi3),
+    "Phi4MMForCausalLM": Family(phi3),
     "MistralForCausalLM": Family(mistral),
     "Mistral3ForConditionalGeneration": Family(mistral, section="text_config"),
     "MiMoForCausalLM": Family(qwen2),

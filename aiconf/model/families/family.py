@@ -15,10 +15,11 @@ class Family:
 
     section: where config.json holds the language model's figures. experts: where a layer holds
     its routed experts, as lists of quantised modules name them. notes: what this reading leaves
-    out, shown with every answer.
+    out, shown with every answer. tied: what a config that has no ``tie_word_embeddings`` means.
     """
 
     layers: Callable[[Config], tuple[LayerGroup, ...]]
     section: str | None = None
     experts: str = "mlp.experts"
     notes: tuple[str, ...] = ()
+    tied: bool = False
