@@ -57,6 +57,8 @@ def build(
     text = config.section(family.section) if family.section else config
     layers = family.layers(text)
     stated = text if text.get("quantization_config") else config
+    tied = config.flag("tie_word_embeddings", family.tied)  # the section's own word comes first
+    quantization, mixed = read_quantization(stated, beside, layers, family.experts, text)
     return ModelSpec(
         name=name.rsplit("/", 1)[-1],
         checkpoint=checkpoint or name,
@@ -65,12 +67,12 @@ def build(
         vocab=text.whole("vocab_size"),
         layers=layers,
         max_context=text.whole("max_position_embeddings"),
-        quantization=read_quantization(stated, beside, layers, family.experts),
-        tied_embeddings=text.flag("tie_word_embeddings"),
+        quantization=quantization,
+        tied_embeddings=text.flag("tie_word_embeddings", tied),
         mtp_layers=text.whole(
             "num_nextn_predict_layers", "mtp_num_hidden_layers", default=0, least=0
         ),
-        notes=_notes(text, family),
+        notes=(*_notes(text, family), *mixed),
     )
 
 

@@ -84,8 +84,5 @@ def _experts(config: Config) -> DenseFfn | MoeFfn:
 
 
 ARCHITECTURES = {
-    "NemotronHForCausalLM": Family(
-        nemotron_h,
-        notes=("one precision per kind of block: single bf16 blocks are not told apart",),
-    ),
+    "NemotronHForCausalLM": Family(nemotron_h),
 }
