@@ -62,8 +62,8 @@ def places(config: Config, layers: tuple[LayerGroup, ...]) -> Places:
     Where it says nothing, every layer stands for every class: lists that name each module are
     then a vote of all layers.
     """
-    pattern = config.get("hybrid_override_pattern") or config.get("layers_block_type")
-    blocks = [_BLOCKS.get(str(block), "") for block in pattern or ()]
+    pattern = str(config.get("hybrid_override_pattern") or "")
+    blocks = [_BLOCKS.get(str(b), "") for b in pattern or config.listed("layers_block_type") or ()]
     if set(blocks) & {"dense", "experts"}:  # each block is counted on its own (Nemotron)
         kinds = ("attention", "linear", "dense", "experts")
         return Places(*([i for i, block in enumerate(blocks) if block == kind] for kind in kinds))

@@ -32,6 +32,9 @@ _MODELOPT: dict[str, Precision] = {
 _EXCLUDED = ("exclude_modules", "ignore", "modules_to_not_convert", "ignored_layers", "exclude")
 
 
+_NONE = Patterns(())
+
+
 @dataclass(frozen=True)
 class Scheme:
     """Formats by module (the first match counts), what stays as it was, and the rest bf16.
@@ -40,7 +43,7 @@ class Scheme:
     """
 
     formats: tuple[tuple[Patterns, Precision], ...]
-    excluded: Patterns = Patterns(())
+    excluded: Patterns = _NONE
     rest: Precision = "bf16"
     kv: str = "bf16"
     group: int = 128
@@ -162,11 +165,11 @@ def _weight_only(config: Config, stated: Mapping[str, Any]) -> Scheme:
         if not rule.startswith("-:"):
             raise config.problem(f"the rule '{shown(rule)}' of 'dynamic' is not modelled")
         excluded.append(f"re:.*(?:{rule[2:]})")
-    for module, rule in _objects(config, stated, "extra_config").items():  # AutoRound
-        if rule.get("bits", 4) in (16, 32):
+    for module, other in _objects(config, stated, "extra_config").items():  # AutoRound
+        if other.get("bits", 4) in (16, 32):
             excluded.append(module)
-        elif rule.get("bits", 4) != 4:
-            raise config.problem(f"{shown(rule['bits'])} bits in '{shown(module)}' are not known")
+        elif other.get("bits", 4) != 4:
+            raise config.problem(f"{shown(other['bits'])} bits in '{shown(module)}' are not known")
     group = _group(config, stated, "group_size", "q_group_size")
     return Scheme((), Patterns(excluded), rest="int4", group=group)
 
@@ -265,9 +268,7 @@ def _modelopt(config: Config, stated: Mapping[str, Any]) -> Scheme:
     raise config.problem("quant_algo MIXED_PRECISION without quantized_layers")
 
 
-def _layers(
-    config: Config, stated: Mapping[str, Any]
-) -> tuple[tuple[Patterns, Precision], ...]:
+def _layers(config: Config, stated: Mapping[str, Any]) -> tuple[tuple[Patterns, Precision], ...]:
     """Return formats that are stated module by module."""
     names: dict[Precision, list[str]] = {}
     for name, layer in _objects(config, stated, "quantized_layers").items():

@@ -36,6 +36,10 @@ class Config:
         """Return a raw value, None where the key is absent."""
         return self._figures.get(key)
 
+    def stated(self) -> tuple[str, ...]:
+        """Return the keys whose value says something: not null, false, 0, or empty."""
+        return tuple(str(key) for key, value in self._figures.items() if value)
+
     def section(self, key: str) -> Config:
         """Return a nested object, such as ``text_config``."""
         value = self._figures.get(key)

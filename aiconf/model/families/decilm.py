@@ -14,7 +14,7 @@ _MULTIPLE = 256  # widths are rounded up to it (configuration_decilm.py of the c
 
 
 def decilm(config: Config) -> tuple[LayerGroup, ...]:
-    """Read DeciLMForCausalLM (Puzzle, arXiv 2411.19146; vllm model_executor/models/nemotron_nas.py).
+    """Read DeciLMForCausalLM (Puzzle, arXiv 2411.19146; vllm models/nemotron_nas.py).
 
     Each of ``block_configs`` says whether its attention is there and how many query heads share a
     KV head, and how wide its feed-forward is: 2/3 of ``ffn_mult`` hidden sizes. Blocks replaced by

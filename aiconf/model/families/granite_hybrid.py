@@ -34,7 +34,8 @@ def _mamba2(config: Config) -> LinearAttention:
     size = config.whole("mamba_d_head") if stated not in (None, "auto") else inner // heads
     groups = config.whole("mamba_n_groups", default=1)
     if heads * size != inner or heads % groups:
-        raise config.problem(f"mamba_n_heads {heads} of {size} in {groups} groups contradict {inner}")
+        said = f"mamba_n_heads {heads} of {size} in {groups} groups"
+        raise config.problem(f"{said} do not fit an inner width of {inner}")
     state, taps = config.whole("mamba_d_state"), config.whole("mamba_d_conv")
     return LinearAttention("mamba2", groups, heads, state, size, taps)
 

@@ -55,7 +55,7 @@ def _indexed(
     layers = config.whole("num_hidden_layers")
     kinds = config.kinds("indexer_types") or ["full"] * layers
     if set(kinds) - {"full", "shared"}:
-        raise config.problem(f"indexer_types must be 'full' or 'shared' in each of {layers} layers")
+        raise config.problem("indexer_types must be 'full' or 'shared' in each layer")
     shared = replace(attention, index_topk=topk)
     full = replace(shared, index_heads=heads, index_dim=dim)
     found, start = [], 0

@@ -76,11 +76,8 @@ def ernie_moe(config: Config) -> Layers:
 
 def dots1(config: Config) -> Layers:
     """Read Dots1ForCausalLM: GLM-4.5's layers with norms on q and k."""
-    return tuple(
-        replace(group, attention=replace(group.attention, qk_norm=True))
-        for group in glm4_moe(config)
-        if group.attention
-    )
+    attention = replace(grouped_attention(config, qk_norm=True), bias=config.flag("attention_bias"))
+    return tuple(replace(group, attention=attention) for group in glm4_moe(config))
 
 
 ARCHITECTURES = {

@@ -1,7 +1,7 @@
 """Dense decoders that differ from Llama in small things: biases, norms, windows, no gate.
 
-What each has is read in its modeling file (huggingface/transformers, models/NAME; those of InternLM2
-are in vllm-project/vllm, model_executor/models).
+What each has is read in its modeling file (huggingface/transformers, models/NAME; InternLM2's is
+in vllm-project/vllm, model_executor/models).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from dataclasses import replace
 from aiconf.model.families.config import Config
 from aiconf.model.families.dense import mistral, qwen2
 from aiconf.model.families.family import Family
-from aiconf.model.families.moe import grouped_attention
 from aiconf.model.spec import Attention, DenseFfn, LayerGroup
 
 Layers = tuple[LayerGroup, ...]
@@ -145,7 +144,8 @@ def _plain(config: Config, **traits: bool) -> Layers:
 
 
 def _attention(config: Config, **traits: bool) -> Attention:
-    return replace(grouped_attention(config), **traits)
+    heads, kv_heads, size = config.head_counts()
+    return Attention("gqa", heads, kv_heads, size, size, **traits)
 
 
 def _ffn(config: Config) -> DenseFfn:
