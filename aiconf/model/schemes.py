@@ -28,6 +28,7 @@ _MODELOPT: dict[str, Precision] = {
     "W8A8_SQ_PER_CHANNEL": "int8",
     "INT8_SQ": "int8",
     "MXFP4": "mxfp4",
+    "MXFP8": "fp8_block",  # blocks of 32; no table knows them apart
 }
 _EXCLUDED = ("exclude_modules", "ignore", "modules_to_not_convert", "ignored_layers", "exclude")
 
