@@ -70,10 +70,23 @@ def _begun(name: str, wanted: str, families: Collection[str], ids: tuple[str, ..
         return Near(found[0])
     if not found:
         same = tuple(entry for entry in ids if _begins(wanted, entry.rsplit("/", 1)[-1]))
-        return Near(checkpoints=same[:1]) if same else None
+        return Near(checkpoints=same[:1]) if same else _inside(name, families)
     more = "" if len(found) <= _SHOWN else f" and {len(found) - _SHOWN} more"
     names = ", ".join(sorted(found, key=str.lower)[:_SHOWN])
     raise UserError(f"model '{name}' is not one model: it may be {names}{more}")
+
+
+def _inside(name: str, families: Collection[str]) -> Near | None:
+    """Return the one family whose name has all parts of a name in their order."""
+    wanted = _parts(name)
+    if len(wanted) < 2:
+        return None
+    found = []
+    for family in families:
+        left = iter(_parts(family))
+        if all(part in left for part in wanted):
+            found.append(family)
+    return Near(found[0]) if len(found) == 1 else None
 
 
 def _begins(wanted: str, candidate: str) -> bool:

@@ -28,6 +28,8 @@ _REVEALED = (
     (r"sliding_window_pattern|attention_chunk_size|^window_(size|pattern)|hybrid_layer_pattern"
      r"|^(full|global)_attn|attn_window|local_attention|_per_layer$|^global_(head|layer)",
      "a pattern of layers that is not understood"),
+    (r"attention_groups|query_group|^num_kv_heads$|n_head_kv|^multi_query|attention_other",
+     "KV heads under a name that is not understood"),
     (r"kv_shared|^use_cla$|cla_share|share_kv|^cross_layer", "layers that share a KV cache"),
     (r"^block_configs$|per_layer_input|num_loops|ut_steps|^num_recurrent|engram",
      "layers of an unknown make"),
@@ -71,6 +73,8 @@ def nearest_layers(config: Config) -> tuple[tuple[LayerGroup, ...], str]:
     attention = grouped_attention(config)
     heads = f"{attention.heads} query and {attention.kv_heads} KV heads of {attention.head_dim}"
     said = f"full attention of {heads} without biases and without norms on q and k"
+    if config.get("tie_word_embeddings") is None:
+        said = f"{said}, an output head of its own"
     if not _routed(config):
         ffn = DenseFfn(config.whole("intermediate_size"))
         layers = windowed_layers(config, attention, ffn) if _windowed(config) else (

@@ -80,12 +80,59 @@ def dots1(config: Config) -> Layers:
     return tuple(replace(group, attention=attention) for group in glm4_moe(config))
 
 
+def olmoe(config: Config) -> Layers:
+    """Read OlmoeForCausalLM: q and k normed whole, experts of ``intermediate_size``."""
+    attention = replace(grouped_attention(config, qk_norm=True), qk_norm_joint=True)
+    experts, topk = config.experts("num_experts")
+    ffn = MoeFfn(experts, topk, config.whole("intermediate_size"))
+    return (LayerGroup(config.whole("num_hidden_layers"), attention, ffn),)
+
+
+def hunyuan_moe(config: Config) -> Layers:
+    """Read HunYuanMoEV1ForCausalLM (Hunyuan-A13B), whose lists have one number for all layers."""
+    if config.flag("use_cla"):
+        raise config.problem("layers that share a KV cache (use_cla) are not modelled")
+    same = Config(
+        {key: _same(config, key) for key in ("moe_topk", "moe_intermediate_size", *_SHARED_COUNT)},
+        config.source,
+    )
+    experts, topk = config.whole("num_experts"), same.whole("moe_topk")
+    if topk > experts:
+        raise config.problem(f"moe_topk {topk} exceeds the {experts} experts")
+    width = config.whole("intermediate_size")
+    shared = same.whole(*_SHARED_COUNT, default=1, least=0) * config.flag("use_mixed_mlp_moe")
+    ffn = MoeFfn(
+        experts,
+        topk,
+        same.whole("moe_intermediate_size", default=width),
+        shared_intermediate=width * shared,
+    )
+    normed, bias = config.flag("use_qk_norm"), config.flag("attention_bias")
+    attention = replace(grouped_attention(config, qk_norm=normed), bias=bias, output_bias=bias)
+    return (LayerGroup(config.whole("num_hidden_layers"), attention, ffn),)
+
+
+_SHARED_COUNT = ("num_shared_expert",)
+
+
+def _same(config: Config, key: str) -> object:
+    """Return the one number of a list, or the number that is no list."""
+    value = config.get(key)
+    if not isinstance(value, list):
+        return value
+    if not value or any(entry != value[0] for entry in value):
+        raise config.problem(f"'{key}' that differs between layers is not modelled")
+    return value[0]
+
+
 ARCHITECTURES = {
     "Dots1ForCausalLM": Family(dots1),
     "Ernie4_5_MoeForCausalLM": Family(ernie_moe, tied=True),
     "Glm4vMoeForConditionalGeneration": Family(glm4_moe, section="text_config"),
     "GraniteMoeForCausalLM": Family(granite_moe, experts="block_sparse_moe.experts"),
     "GraniteMoeSharedForCausalLM": Family(granite_moe, experts="block_sparse_moe.experts"),
+    "HunYuanMoEV1ForCausalLM": Family(hunyuan_moe),
+    "OlmoeForCausalLM": Family(olmoe),
     "PhiMoEForCausalLM": Family(phi_moe, experts="block_sparse_moe.experts"),
     "Qwen2MoeForCausalLM": Family(qwen2_moe),
 }
