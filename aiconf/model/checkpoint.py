@@ -133,14 +133,14 @@ def _nearest(
             return text, FAMILIES[inner].layers(text), notes
     found = revealed(text)
     said = f"architecture '{shown(architecture)}' is not known"
-    near = ", ".join(nearest(architecture, FAMILIES)) or "LlamaForCausalLM"
+    near = f"the nearest known: {', '.join(nearest(architecture, FAMILIES)) or 'LlamaForCausalLM'}"
     if found is not None:
-        raise config.problem(f"{said}, and {found}, which is not modelled; the nearest known: {near}")
+        raise config.problem(f"{said}, and {found}, which is not modelled; {near}")
     lacking = missing(text)
     if lacking is not None:
         own = ", and its own code is not run (trust_remote_code)" if config.get("auto_map") else ""
         raise config.problem(
-            f"{said}{own}, and '{lacking}' is missing to take it as one that is; the nearest known: {near}"
+            f"{said}{own}, and '{lacking}' is missing to take it as one that is; {near}"
         )
     layers, kind = nearest_layers(text)
     return text, layers, (*notes, f"{said}: taken as {kind}")
