@@ -98,6 +98,23 @@ def test_what_differs():
     assert [group.attention.qk_norm for group in read_config(dots).layers] == [True, True]
 
 
+SMALL_4 = config("Mistral4ForCausalLM", 4096, 36, 32, 32, 12288, 131072,
+                 q_lora_rank=1024, kv_lora_rank=256, qk_nope_head_dim=64, qk_rope_head_dim=64,
+                 v_head_dim=128, n_routed_experts=128, n_shared_experts=1, num_experts_per_tok=4,
+                 moe_intermediate_size=2048, first_k_dense_replace=0)  # fmt: skip
+
+
+def test_mistral_with_and_without_latent_attention():
+    outer = {"architectures": ["Mistral3ForConditionalGeneration"]}
+    latent = read_config({**outer, "text_config": SMALL_4})
+    assert parameters(latent) / 1e9 == pytest.approx(119.0, rel=0.01)
+    counted = active_parameters(latent) + latent.vocab * latent.hidden  # with the embedding
+    assert counted / 1e9 == pytest.approx(6.5, rel=0.03)
+    assert latent.layers == read_config(SMALL_4).layers
+    dense = read_config({**outer, "text_config": {**SEED, "sliding_window": None}})
+    assert dense.layers[0].attention.kind == "gqa"
+
+
 def test_default_of_a_tied_head():
     assert read_config(COMMAND_R).tied_embeddings
     assert not read_config({**COMMAND_R, "tie_word_embeddings": False}).tied_embeddings

@@ -69,7 +69,6 @@ ARCHITECTURES = {
     "Phi3ForCausalLM": Family(phi3),
     "Phi4MMForCausalLM": Family(phi3),
     "MistralForCausalLM": Family(mistral),
-    "Mistral3ForConditionalGeneration": Family(mistral, section="text_config"),
     "MiMoForCausalLM": Family(qwen2),
     "Qwen2ForCausalLM": Family(qwen2),
     "Qwen3ForCausalLM": Family(qwen3),

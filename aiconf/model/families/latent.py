@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from aiconf.model.families.config import Config
+from aiconf.model.families.dense import mistral
 from aiconf.model.families.family import Family
 from aiconf.model.families.moe import dense_then_experts
 from aiconf.model.spec import Attention, LayerGroup, MoeFfn
@@ -46,6 +47,15 @@ def deepseek(config: Config) -> tuple[LayerGroup, ...]:
     return _indexed(config, attention, groups) if config.get("index_topk") else groups
 
 
+def mistral3(config: Config) -> tuple[LayerGroup, ...]:
+    """Read the text side of Mistral3ForConditionalGeneration.
+
+    Mistral Small 3 and Ministral are dense; Mistral Small 4 (transformers models/mistral4) and
+    Large 3 have latent attention and experts.
+    """
+    return deepseek(config) if config.get("kv_lora_rank") else mistral(config)
+
+
 def _indexed(
     config: Config, attention: Attention, groups: tuple[LayerGroup, ...]
 ) -> tuple[LayerGroup, ...]:
@@ -72,6 +82,8 @@ ARCHITECTURES = {
     "DeepseekV3ForCausalLM": Family(deepseek),
     "DeepseekV32ForCausalLM": Family(deepseek),
     "Glm4MoeLiteForCausalLM": Family(deepseek),
+    "Mistral3ForConditionalGeneration": Family(mistral3, section="text_config"),
+    "Mistral4ForCausalLM": Family(deepseek),
     "MistralLarge3ForCausalLM": Family(deepseek),
     "GlmMoeDsaForCausalLM": Family(deepseek),
     "KimiK25ForConditionalGeneration": Family(deepseek, section="text_config"),
