@@ -106,8 +106,10 @@ def checkpoints(name: str) -> tuple[ModelSpec, ...]:
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except (OSError, ValueError):  # longer than any name of a file, or with a null byte
-        return False
+    except OSError as problem:  # such as a name that is too long for any file
+        raise UserError(f"model {str(path)[:60]!r}: {problem.strerror}") from None
+    except ValueError as problem:  # a null byte
+        raise UserError(f"model {str(path)[:60]!r}: {problem}") from None
 
 
 def _read_as(name: str, near: Near, index: _Index) -> tuple[ModelSpec, ...]:

@@ -354,6 +354,15 @@ def test_hub(online):
         load_model("acme/Other")
 
 
+def test_hub_of_adapters_and_of_mistral(online):
+    online({"lora/resolve/main/adapter_config.json": {"base_model_name_or_path": "acme/Thing"}})
+    with pytest.raises(UserError, match="adapter, not a model: give its base, 'acme/Thing'"):
+        load_model("acme/lora")
+    params = {"dim": 1024, "n_layers": 4, "n_heads": 8, "hidden_dim": 2048, "vocab_size": 1000}
+    online({"Mist/resolve/main/params.json": params})
+    assert load_model("acme/Mist").architecture == "MistralForCausalLM"
+
+
 def test_no_network(online, monkeypatch):
     def down(url, timeout):
         raise URLError("no route")

@@ -109,6 +109,7 @@ def test_as_if_it_were_stored_in_a_precision():
 
 
 def test_names_that_no_file_can_have():
-    for name in ("x" * 5000, "a\0b"):
-        with pytest.raises(UserError, match="unknown model"):
-            load_model(name)
+    with pytest.raises(UserError, match="File name too long"):
+        load_model("x" * 5000)
+    with pytest.raises(UserError, match=r"unknown model|null"):
+        load_model("a\0b")
