@@ -81,6 +81,8 @@ def build(
     stated = text if text.get("quantization_config") else config
     place = family.experts if family else "mlp.experts"
     quantization, mixed = read_quantization(stated, beside, layers, place, text)
+    if family and family.precisions:
+        quantization = family.precisions(stated, quantization)
     tied = config.flag("tie_word_embeddings", family.tied if family else False)
     return ModelSpec(
         name=name.rsplit("/", 1)[-1],
@@ -95,6 +97,7 @@ def build(
         mtp_layers=text.whole(
             "num_nextn_predict_layers", "mtp_num_hidden_layers", default=0, least=0
         ),
+        streams=text.whole("hc_mult", default=1),
         notes=(*notes, *_dtype(text), *mixed),
     )
 

@@ -30,6 +30,7 @@ SHARED = (
     "mlp.shared_experts.gate_proj",
     "mlp.shared_expert.gate_proj",
     "mixer.shared_experts.up_proj",
+    "block_sparse_moe.shared_experts.gate_proj",
     "share_expert.gate_proj",
 )
 EXPERTS = (

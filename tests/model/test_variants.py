@@ -147,7 +147,7 @@ def block(no_op=False, group=8, times=5.25, **more):
 def test_layers_without_attention():
     blocks = [block(), block(no_op=True, times=1.0), block()]
     spec = read_config({**DECILM, "block_configs": blocks})
-    both, alone = spec.layers
+    alone, both = spec.layers
     assert (both.count, both.attention.kv_heads, both.ffn.intermediate) == (2, 8, 28672)
     assert (alone.count, alone.attention, alone.ffn.intermediate, alone.norms) == (1, None, 5632, 1)
 

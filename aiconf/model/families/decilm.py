@@ -37,7 +37,7 @@ def decilm(config: Config) -> tuple[LayerGroup, ...]:
         LayerGroup(count, attention, ffn, norms=(attention is not None) + (ffn is not None))
         for (attention, ffn), count in counts.items()
     ]
-    return tuple(sorted(groups, key=lambda group: -group.count))
+    return tuple(sorted(groups, key=lambda group: group.count))  # the commonest last
 
 
 def _part(config: Config, block: Mapping[str, Any], name: str, place: int) -> Config:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from aiconf.model.families.config import Config
-from aiconf.model.spec import LayerGroup
+from aiconf.model.spec import LayerGroup, Quantization
 
 
 @dataclass(frozen=True)
@@ -14,12 +14,14 @@ class Family:
     """Reads the layers of an architecture.
 
     section: where config.json holds the language model's figures. experts: where a layer holds
-    its routed experts, as lists of quantised modules name them. notes: what this reading leaves
+    its routed experts, as lists of quantised modules name them. precisions: corrects
+    what ``quantization_config`` says by what engines make of it. notes: what this reading leaves
     out, shown with every answer. tied: what a config that has no ``tie_word_embeddings`` means.
     """
 
     layers: Callable[[Config], tuple[LayerGroup, ...]]
     section: str | None = None
     experts: str = "mlp.experts"
+    precisions: Callable[[Config, Quantization], Quantization] | None = None
     notes: tuple[str, ...] = ()
     tied: bool = False
