@@ -143,7 +143,7 @@ def _nearest(
     if lacking is not None:
         own = ", and its own code is not run (trust_remote_code)" if config.get("auto_map") else ""
         raise config.problem(
-            f"{said}{own}, and '{lacking}' is missing to take it as one that is; {near}"
+            f"{said}{own}, and '{lacking}' is missing to read it as a known block; {near}"
         )
     layers, kind = nearest_layers(text)
     return text, layers, (*notes, f"{said}: taken as {kind}")

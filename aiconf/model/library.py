@@ -114,17 +114,14 @@ def _exists(path: Path) -> bool:
 
 def _read_as(name: str, near: Near, index: _Index) -> tuple[ModelSpec, ...]:
     """Return the checkpoints of a near miss, each with a note of what was taken."""
-    if near.family is not None:
+    if near.family is not None and near.precision is not None:
+        specs: tuple[ModelSpec, ...] = (load_model(near.family, near.precision),)
+    elif near.family is not None:
         specs = _one_each(read_family(index.families[_folded(near.family)]))
-        if near.precision is not None:
-            kinds = _BROAD.get(near.precision, (near.precision,))
-            specs = tuple(spec for spec in specs if spec.precision in kinds)[:1]
     else:
         path = index.checkpoints[_folded(near.checkpoints[0])][1]
         specs = tuple(spec for spec in read_family(path) if spec.checkpoint in near.checkpoints)
         specs = _one_each(specs)
-    if not specs:
-        raise UserError(f"model '{near.family}' has no {near.precision} checkpoint")
     said = near.family if near.family and not near.precision else specs[0].checkpoint
     note = f"'{name}' is read as {said}"
     return tuple(replace(spec, notes=(note, *spec.notes)) for spec in specs)

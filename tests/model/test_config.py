@@ -289,7 +289,7 @@ def without(figures, key):
     [
         (without(QWEN, "hidden_size"), "'hidden_size' is missing"),
         (without(QWEN, "architectures"), "'architectures' is missing"),
-        ({"architectures": ["GrokForCausalLM"]}, "is missing to take it as one that is"),
+        ({"architectures": ["GrokForCausalLM"]}, "is missing to read it as a known block"),
         ({**QWEN, "num_hidden_layers": "many"}, "must be a whole number"),
         ({**QWEN, "num_key_value_heads": 7}, "not a multiple"),
         ({**without(QWEN, "head_dim"), "hidden_size": 5000}, "head_dim is missing"),
