@@ -15,7 +15,7 @@ from aiconf.engine.platform import platform, prefill_changes
 from aiconf.engine.speculation import Speculation
 from aiconf.engine.traits import backend_names
 from aiconf.errors import UserError, unknown
-from aiconf.model.library import checkpoints, load_model
+from aiconf.model.library import checkpoints, in_precision
 from aiconf.model.spec import ModelSpec
 from aiconf.report.replay import ReplayResult, replay_result
 from aiconf.report.result import EstimateResult, SearchResult
@@ -52,7 +52,7 @@ def _backends(backend: str) -> tuple[str, ...]:
 
 
 def _specs(model: str, precision: str | None) -> tuple[ModelSpec, ...]:
-    return checkpoints(model) if precision is None else (load_model(model, precision),)
+    return checkpoints(model) if precision is None else (in_precision(model, precision),)
 
 
 def _check_version(found: Platform, wanted: str | None) -> None:

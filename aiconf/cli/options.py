@@ -78,7 +78,11 @@ BackendVersion = Annotated[
 ]  # fmt: skip
 Precision = Annotated[
     str | None,
-    typer.Option("--precision", metavar="P", help="Only checkpoints of this precision."),
+    typer.Option(
+        "--precision",
+        metavar="P",
+        help="Checkpoints of this precision; where none is known, as if there were one.",
+    ),
 ]
 KvDtype = Annotated[
     str | None, typer.Option("--kv-dtype", metavar="T", help="KV cache type: bf16 or fp8.")

@@ -14,16 +14,15 @@ import numpy as np
 from aiconf.engine.attention import AttentionTimer
 from aiconf.engine.batch import Array, Batch
 from aiconf.engine.curves import PART, TOKENS, Curves
+from aiconf.engine.launches import ATTENTION, launches
 from aiconf.engine.linear import LinearTimer
 from aiconf.engine.trait_schema import Exchange as ExchangeKernel
-from aiconf.engine.trait_schema import Host
 from aiconf.engine.traits import Traits
 from aiconf.model.activations import BF16
 from aiconf.model.operators import (
     Collective,
     Elementwise,
     Gemm,
-    GqaAttention,
     HyperConnection,
     LinearScan,
     MlaAttention,
@@ -63,9 +62,6 @@ class StepTime:
     by_origin: Array
 
 
-_ATTENTION = (GqaAttention, MlaAttention, SparseBlock)  # kernels that a piecewise graph leaves out
-
-
 class StepModel:
     """``seconds(batch)`` of one engine (see the module docstring).
 
@@ -102,9 +98,9 @@ class StepModel:
         for operator in stage:
             self._add(operator)
             if not isinstance(operator, PipelineSend) and not self._fused(operator):
-                kernels = operator.count * _launches(operator, traits.host)
+                kernels = operator.count * launches(operator, traits.host)
                 launched[0] += kernels
-                launched[1] += kernels * isinstance(operator, _ATTENTION)
+                launched[1] += kernels * isinstance(operator, ATTENTION)
         self._all = (self._rank, self._group, self._sampled)
         for curves in self._all:
             curves.close()
@@ -250,7 +246,7 @@ class StepModel:
         if isinstance(operator, PipelineSend):
             self._add_send(operator)
             return
-        if isinstance(operator, (*_ATTENTION, LinearScan)) or self._fused(operator):
+        if isinstance(operator, (*ATTENTION, LinearScan)) or self._fused(operator):
             return
         # Layouts share most of their shapes: each is timed once per set of tables.
         once = replace(operator, count=1)
@@ -392,17 +388,3 @@ class StepModel:
     def _moe_dtype(self, dtype: str) -> str:
         """mxfp4 experts multiply by 8-bit activations where the GPU has 4-bit tensor cores."""
         return "mxfp4_fp8" if dtype == "mxfp4" and self._tables.system.gpu.sm >= 100 else dtype
-
-
-def _launches(operator: Operator, host: Host) -> int:
-    """Kernels that one occurrence of ``operator`` launches outside a graph."""
-    if isinstance(operator, Moe):
-        return host.block_launches["experts"]
-    if isinstance(operator, LinearScan):
-        return host.block_launches["linear"]
-    if isinstance(operator, HyperConnection):
-        return 4  # one before and one after each block
-    if isinstance(operator, (MlaAttention, SparseBlock)):
-        index = host.block_launches["indexer"] if operator.index_heads else 0
-        return host.block_launches["latent"] + index
-    return 1

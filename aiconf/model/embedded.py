@@ -75,7 +75,8 @@ def family_file(path: Path) -> dict[str, Any]:
 
 
 def _layer_group(group: dict[str, Any]) -> LayerGroup:
-    attention, ffn = _attention(group["attention"]), _ffn(group["ffn"])
+    stated = group["attention"]
+    attention, ffn = (_attention(stated) if stated else None), _ffn(group["ffn"])
     return LayerGroup(group["count"], attention, ffn, group["norms"])
 
 

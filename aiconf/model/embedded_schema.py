@@ -69,10 +69,10 @@ class FfnFile(Strict):
 
 
 class GroupFile(Strict):
-    """``count`` identical layers."""
+    """``count`` identical layers; ``attention: null`` where there is a feed-forward block only."""
 
     count: PositiveInt
-    attention: AttentionFile | LinearFile
+    attention: AttentionFile | LinearFile | None
     ffn: FfnFile | None = None
     norms: PositiveInt = 2
 

@@ -38,6 +38,8 @@ def _problems(spec: ModelSpec, parallel: Parallel) -> Iterator[str]:
     if parallel.pp > spec.layer_count:
         yield f"pp {parallel.pp} exceeds the {spec.layer_count} layers of {spec.name}"
     for attention in dict.fromkeys(group.attention for group in spec.layers):
+        if attention is None:
+            continue
         if isinstance(attention, LinearAttention):
             yield from _linear_problems(spec, attention, parallel.tp)
         else:

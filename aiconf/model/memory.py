@@ -138,7 +138,9 @@ def _layers(spec: ModelSpec, groups: Iterable[LayerGroup], parallel: Parallel) -
 
 def _layer(spec: ModelSpec, group: LayerGroup, parallel: Parallel) -> Iterator[Weights]:
     yield _dense(group.norms * spec.hidden, "bf16")
-    if isinstance(group.attention, LinearAttention):
+    if group.attention is None:
+        pass
+    elif isinstance(group.attention, LinearAttention):
         yield from _linear(spec.hidden, group.attention, spec.quantization, parallel.tp)
     else:
         attention = _BLOCKS[group.attention.kind]
@@ -245,8 +247,8 @@ def _mla(hidden: int, attention: Attention, kinds: Quantization, tp: int) -> Ite
 _BLOCKS = {"gqa": _gqa, "mla": _mla, "compressed": _compressed}
 
 
-def _absorbed_bytes(attention: Attention | LinearAttention, tp: int) -> float:
-    if isinstance(attention, LinearAttention) or attention.kind != "mla":
+def _absorbed_bytes(attention: Attention | LinearAttention | None, tp: int) -> float:
+    if not isinstance(attention, Attention) or attention.kind != "mla":
         return 0.0
     per_head = attention.kv_lora_rank * (attention.qk_nope_head_dim + attention.v_head_dim)
     return rank_heads(attention, tp) * per_head * weight_bytes_per_element("bf16")

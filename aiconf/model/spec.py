@@ -102,12 +102,13 @@ class MoeFfn:
 class LayerGroup:
     """``count`` identical layers.
 
-    ffn: None where another attention block follows at once (Nemotron-H). norms: 1 then; 4 where
-    both blocks are normed behind, too (Gemma).
+    ffn: None where another attention block follows at once (Nemotron-H), attention: None where
+    another feed-forward block does (DeciLM). norms: 1 then; 4 where both blocks are normed
+    behind, too (Gemma).
     """
 
     count: int
-    attention: Attention | LinearAttention
+    attention: Attention | LinearAttention | None
     ffn: DenseFfn | MoeFfn | None
     norms: int = 2
 
@@ -200,7 +201,7 @@ def draft_layer(spec: ModelSpec) -> LayerGroup:
     with the model's attention over all of the past and a dense block as wide as what a token
     meets in the model's own layers, which is an approximation.
     """
-    last = spec.layers[-1]
+    last = next(group for group in reversed(spec.layers) if group.attention)
     if spec.mtp_layers:
         return LayerGroup(1, last.attention, last.ffn)
     ffn = last.ffn

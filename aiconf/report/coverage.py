@@ -75,11 +75,13 @@ def _shares(found: dict[str, float] | None) -> dict[str, float | None]:
 
 def _smallest(spec: ModelSpec, platform: Platform, work: Workload) -> Parallel | None:
     """Layout of the fewest GPUs that hold the model and one request."""
+    gpu = platform.system.gpu
+    most = platform.traits.max_sequences(gpu.memory_bytes, gpu.sm)  # whose buffers are held
     for gpus in (2**power for power in range(_MOST + 1)):
         own = [p for p in layouts(platform, spec, gpus) if p.gpus == gpus]
         for parallel in sorted(own, key=lambda p: (p.pp, -p.tp, p.ep)):
             room = platform.capacity(
-                spec, parallel, token_budget=token_budgets(platform)[0], max_sequences=1,
+                spec, parallel, token_budget=token_budgets(platform)[0], max_sequences=most,
                 kv_dtype=spec.quantization.kv,
             )  # fmt: skip
             if room.sequences(work.isl, work.osl) >= 1:

@@ -54,6 +54,10 @@ PUBLISHED = {
     "Nemotron-3-Super-120B-A12B": (120.6, None),
     "Nemotron-3-Ultra-550B-A55B": (550.0, 55.0),
     "Nemotron-H-56B": (56.0, None),
+    "Llama-3.3-Nemotron-Super-49B": (49.9, None),
+    "Step-3.7-Flash": (196.0, 11.0),
+    "Qwen3.6-27B": (27.0, None),
+    "Qwen3.6-35B-A3B": (35.0, 3.0),
     "Qwen3-Next-80B-A3B": (80.0, None),  # 3 B active is rounded down: 3.6 by its config
 }
 

@@ -16,7 +16,7 @@ class Family:
     section: where config.json holds the language model's figures. experts: where a layer holds
     its routed experts, as lists of quantised modules name them. precisions: corrects
     what ``quantization_config`` says by what engines make of it. notes: what this reading leaves
-    out, shown with every answer.
+    out, shown with every answer. tied: what a config that has no ``tie_word_embeddings`` means.
     """
 
     layers: Callable[[Config], tuple[LayerGroup, ...]]
@@ -24,3 +24,4 @@ class Family:
     experts: str = "mlp.experts"
     precisions: Callable[[Config, Quantization], Quantization] | None = None
     notes: tuple[str, ...] = ()
+    tied: bool = False
