@@ -107,6 +107,13 @@ def weight_bytes(spec: ModelSpec, parallel: Parallel, mtp: bool = False) -> floa
     return max(sizes)
 
 
+def layer_weights(
+    spec: ModelSpec, group: LayerGroup, parallel: Parallel = _WHOLE
+) -> tuple[Weights, ...]:
+    """Weights of one layer of a group: norms and attention first, then the feed-forward."""
+    return tuple(_layer(spec, group, parallel))
+
+
 def _bytes(spec: ModelSpec, found: Iterable[Weights]) -> float:
     return sum(weights.bytes(spec.quantization.group) for weights in found)
 
