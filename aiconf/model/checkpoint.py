@@ -70,6 +70,7 @@ def build(
         mtp_layers=text.whole(
             "num_nextn_predict_layers", "mtp_num_hidden_layers", default=0, least=0
         ),
+        mtp_ends=family.mtp_ends,
         notes=_notes(text, family),
     )
 

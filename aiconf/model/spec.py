@@ -146,6 +146,7 @@ class ModelSpec:
     quantization: Quantization
     tied_embeddings: bool = False
     mtp_layers: int = 0  # multi-token-prediction layers shipped with the checkpoint
+    mtp_ends: bool = False  # those layers ship an embedding and a head of their own
     notes: tuple[str, ...] = field(default=())  # what was assumed while reading
 
     def __hash__(self) -> int:

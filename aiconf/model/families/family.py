@@ -14,11 +14,13 @@ class Family:
     """Reads the layers of an architecture.
 
     section: where config.json holds the language model's figures. experts: where a layer holds
-    its routed experts, as lists of quantised modules name them. notes: what this reading leaves
-    out, shown with every answer.
+    its routed experts, as lists of quantised modules name them. mtp_ends: MTP layers ship an
+    embedding and an output head of their own. notes: what this reading leaves out, shown with
+    every answer.
     """
 
     layers: Callable[[Config], tuple[LayerGroup, ...]]
     section: str | None = None
     experts: str = "mlp.experts"
+    mtp_ends: bool = False
     notes: tuple[str, ...] = ()

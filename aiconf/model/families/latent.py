@@ -63,9 +63,9 @@ def _indexed(
 
 
 ARCHITECTURES = {
-    "DeepseekV2ForCausalLM": Family(deepseek),
-    "DeepseekV3ForCausalLM": Family(deepseek),
-    "DeepseekV32ForCausalLM": Family(deepseek),
+    "DeepseekV2ForCausalLM": Family(deepseek, mtp_ends=True),
+    "DeepseekV3ForCausalLM": Family(deepseek, mtp_ends=True),
+    "DeepseekV32ForCausalLM": Family(deepseek, mtp_ends=True),
     "GlmMoeDsaForCausalLM": Family(deepseek),
     "KimiK25ForConditionalGeneration": Family(deepseek, section="text_config"),
 }
