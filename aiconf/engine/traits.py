@@ -219,9 +219,12 @@ class Traits:
         return rule.floor + max(tokens * rule.element_bytes * layer, sampler)
 
     def workspace_bytes(self, parallel: Parallel) -> float:
-        """Return the buffers that collectives of a tensor-parallel group hold on one GPU."""
-        rule = self.communication
-        return rule.workspace_bytes * parallel.tp + rule.buffer_bytes if parallel.tp > 1 else 0.0
+        """Return the all-reduce buffers of one GPU."""
+        return self.communication.workspace_bytes * parallel.tp if parallel.tp > 1 else 0.0
+
+    def buffer_bytes(self, parallel: Parallel) -> float:
+        """Return what libraries of collectives hold on one GPU, outside the engine's allocator."""
+        return self.communication.buffer_bytes if parallel.tp > 1 else 0.0
 
     def graph_bytes(self, sizes: tuple[int, ...]) -> float:
         """Return the memory that capturing ``sizes`` takes on one GPU."""
