@@ -9,7 +9,8 @@ import numpy as np
 
 from aiconf.engine.batch import Array, Batch
 from aiconf.engine.curves import TOKENS, Curves
-from aiconf.model.operators import GqaAttention, MlaAttention, Operator
+from aiconf.model.operators import GqaAttention, MlaAttention, Operator, SparseBlock
+from aiconf.perf.absorb import mla_absorb_seconds
 from aiconf.perf.attention import (
     Heads,
     attention_origin,
@@ -17,21 +18,22 @@ from aiconf.perf.attention import (
     prefill_seconds,
     walk_seconds,
 )
+from aiconf.perf.block import (
+    Block,
+    block_decode_seconds,
+    block_kernel,
+    block_origin,
+    block_prefill_seconds,
+)
 from aiconf.perf.gemm import gemm_seconds
 from aiconf.perf.latent import Latent
-from aiconf.perf.mla import (
-    mla_absorb_seconds,
-    mla_decode_seconds,
-    mla_kernel,
-    mla_origin,
-    mla_prefill_seconds,
-)
 from aiconf.perf.origin import Origin, Origins
+from aiconf.perf.sparse import Sparse
 from aiconf.perf.tables import Tables
 
 
 class AttentionTimer:
-    """Times the attention operators of a layout, GQA and MLA, for arrays of batches.
+    """Times the attention operators of a layout for arrays of batches.
 
     scale: multiplies every time (see ``Traits.scales``).
     """
@@ -45,13 +47,15 @@ class AttentionTimer:
             for o in stage
             if isinstance(o, GqaAttention)
         ]
-        self._mla = [(_latent(o, kv_dtype), o) for o in stage if isinstance(o, MlaAttention)]
-        self._project = [_projections(tables, block) for _, block in self._mla]
+        self._blocks = [
+            (_shape(o, kv_dtype), o) for o in stage if isinstance(o, (MlaAttention, SparseBlock))
+        ]
+        self._project = [_projections(tables, block) for _, block in self._blocks]
 
     @property
     def whole(self) -> bool:
         """Whether decode is read from a table of whole blocks."""
-        return any(mla_kernel(self._tables, "decode", latent).whole for latent, _ in self._mla)
+        return any(block_kernel(self._tables, "decode", shape).whole for shape, _ in self._blocks)
 
     def seconds(self, batch: Batch) -> Array:
         """Seconds of each iteration."""
@@ -68,9 +72,9 @@ class AttentionTimer:
         return total
 
     def projection_seconds(self, tokens: Array) -> Array:
-        """Seconds of the projections of MLA blocks that all tokens go through."""
+        """Seconds of the projections of whole blocks that all tokens go through."""
         total = np.zeros(tokens.shape)
-        for (_, block), project in zip(self._mla, self._project, strict=True):
+        for (_, block), project in zip(self._blocks, self._project, strict=True):
             total += project.every.total_at(tokens) * block.count * self._scale
         return total
 
@@ -84,14 +88,14 @@ class AttentionTimer:
             length = batch.context if decoding else whole
             if fixed is not None:
                 origin = fixed
-            elif isinstance(shape, Latent):
-                origin = mla_origin(self._tables, phase, shape, count, length)
+            elif isinstance(shape, Block):
+                origin = block_origin(self._tables, phase, shape, count, length)
             else:
                 origin = attention_origin(self._tables, phase, shape, count, length)
             for kind in Origin:
                 attention[kind] += np.where(origin == kind, time, 0.0)
 
-    def _timed(self, batch: Batch) -> Iterator[tuple[Heads | Latent, str, Origins | None, Array]]:
+    def _timed(self, batch: Batch) -> Iterator[tuple[Heads | Block, str, Origins | None, Array]]:
         """Yield (shape, phase, origin where known, seconds of all layers)."""
         tables = self._tables
         prefill, decode = batch.prefill_tokens > 0, batch.decode > 0
@@ -111,24 +115,24 @@ class AttentionTimer:
                     tables, heads, sequences[own], chunk[own], batch.prefill_past[own]
                 )
                 yield heads, "prefill", None, time
-        for (latent, block), project in zip(self._mla, self._project, strict=True):
-            whole = mla_kernel(tables, "decode", latent).whole
+        for (shape, block), project in zip(self._blocks, self._project, strict=True):
+            whole = block_kernel(tables, "decode", shape).whole
             for each in verified if decode.any() else ():
                 # Tables of whole blocks hold its projections, which do not grow with heads.
-                broad = latent if whole else replace(latent, heads=latent.heads * each)
-                time = mla_decode_seconds(tables, broad, batch.decode, batch.context)
-                if not whole:
-                    time = time + mla_absorb_seconds(tables, latent, batch.decode * each)
+                broad = shape if whole else replace(shape, heads=shape.heads * each)
+                time = block_decode_seconds(tables, broad, batch.decode, batch.context)
+                if not whole and isinstance(shape, Latent):
+                    time = time + mla_absorb_seconds(tables, shape, batch.decode * each)
                 mine = decode & (batch.drafted == each)
                 yield broad, "decode", None, np.where(mine, time * block.count * self._scale, 0.0)
             if prefill.any():
-                time = mla_prefill_seconds(tables, latent, sequences, chunk, batch.prefill_past)
+                time = block_prefill_seconds(tables, shape, sequences, chunk, batch.prefill_past)
                 time = time * (block.count * self._scale)
-                yield latent, "prefill", None, np.where(prefill, time, 0.0)
-            time = self._projected(batch, latent, project)
-            yield latent, "projections", project.origin, time * block.count * self._scale
+                yield shape, "prefill", None, np.where(prefill, time, 0.0)
+            time = self._projected(batch, shape, project)
+            yield shape, "projections", project.origin, time * block.count * self._scale
 
-    def _projected(self, batch: Batch, latent: Latent, project: _Projections) -> Array:
+    def _projected(self, batch: Batch, shape: Block, project: _Projections) -> Array:
         """Projections of one block, less what whole-module tables have counted already.
 
         They run once over all tokens of the iteration, so a prompt beside decodes saves a
@@ -137,9 +141,9 @@ class AttentionTimer:
         prompt = batch.prefill_tokens
         rows = batch.decode * batch.drafted
         needed = project.seconds(prompt + rows, prompt)
-        if mla_kernel(self._tables, "decode", latent).whole:
+        if block_kernel(self._tables, "decode", shape).whole:
             needed = needed - project.seconds(batch.decode, np.zeros(len(batch)))
-        if mla_kernel(self._tables, "prefill", latent).whole:
+        if block_kernel(self._tables, "prefill", shape).whole:
             needed = needed - project.seconds(prompt, prompt)
         return needed
 
@@ -157,7 +161,7 @@ def _verified(batch: Batch) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class _Projections:
-    """Projections of one MLA block: those of all tokens, and those of prompt tokens alone."""
+    """Projections of one block: those of all tokens, and those of prompt tokens alone."""
 
     every: Curves
     prompt: Curves
@@ -168,7 +172,7 @@ class _Projections:
         return self.every.total_at(tokens) + self.prompt.total_at(prompt)
 
 
-def _projections(tables: Tables, block: MlaAttention) -> _Projections:
+def _projections(tables: Tables, block: MlaAttention | SparseBlock) -> _Projections:
     every, prompt, worst = Curves(), Curves(), 0
     for gemm in block.projections:
         time, origin = gemm_seconds(tables, gemm.dtype, gemm.n, gemm.k, TOKENS)
@@ -179,14 +183,21 @@ def _projections(tables: Tables, block: MlaAttention) -> _Projections:
     return _Projections(every, prompt, np.array([worst]))
 
 
-def _latent(block: MlaAttention, kv_dtype: str) -> Latent:
+def _shape(block: MlaAttention | SparseBlock, kv_dtype: str) -> Block:
+    weights = sum(gemm.n * gemm.k for gemm in block.projections)
+    if isinstance(block, SparseBlock):
+        return Sparse(
+            block.kind, block.heads, block.kv_heads, block.head_dim, block.window, block.ratio,
+            block.topk, block.index_heads, block.index_dim, block.hidden, weights,
+            block.gemm_dtype, kv_dtype,
+        )  # fmt: skip
     return Latent(
         heads=block.heads,
         kv_lora_rank=block.kv_lora_rank,
         qk_nope=block.qk_nope,
         qk_rope=block.qk_rope,
         v_head_dim=block.v_head_dim,
-        projection_weights=sum(gemm.n * gemm.k for gemm in block.projections),
+        projection_weights=weights,
         gemm_dtype=block.gemm_dtype,
         kv_dtype=kv_dtype,
         hidden=block.hidden,

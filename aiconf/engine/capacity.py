@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from aiconf.engine.traits import Traits
-from aiconf.model.cache import kv_layout, state_bytes
+from aiconf.model.cache import cache_kind, kv_layout, state_bytes
 from aiconf.model.memory import weight_bytes
 from aiconf.model.spec import DenseFfn, ModelSpec, MoeFfn, draft_model
 from aiconf.parallel import Parallel
@@ -127,7 +127,7 @@ def capacity(
     drafting: a draft layer with its cache is held too (speculative decoding).
     """
     gpu = system.gpu
-    mla = any(attention.kind == "mla" for attention, _ in spec.softmax)
+    mla = cache_kind(spec) in ("mla", "compressed")
     if fraction is None:
         fraction = traits.memory_fraction(
             gpu.memory_bytes, gpu.sm, parallel, token_budget=token_budget * parallel.dp, mla=mla
@@ -162,6 +162,6 @@ def capacity(
         kv=kv,
         fraction=fraction,
         per_token=per_token,
-        block=traits.block_tokens(gpu.sm, mla=mla),
+        block=traits.block_tokens(gpu.sm, cache_kind(spec)),
         state=state,
     )

@@ -25,6 +25,7 @@ from aiconf.model.operators import (
     Elementwise,
     Gemm,
     GqaAttention,
+    HyperConnection,
     LinearScan,
     MlaAttention,
     Moe,
@@ -32,6 +33,7 @@ from aiconf.model.operators import (
     Operator,
     PipelineSend,
     Quantize,
+    SparseBlock,
     operators,
 )
 from aiconf.model.spec import ModelSpec
@@ -46,6 +48,7 @@ from aiconf.perf.exchange import (
 from aiconf.perf.float32 import float32_seconds
 from aiconf.perf.gemm import gemm_light, gemm_seconds
 from aiconf.perf.memory import memory_seconds
+from aiconf.perf.mixing import mixing_seconds
 from aiconf.perf.moe import Experts, moe_seconds
 from aiconf.perf.origin import Origin, Origins, unmeasured
 from aiconf.perf.tables import Tables
@@ -59,6 +62,9 @@ class StepTime:
     seconds: Array
     by_part: Array
     by_origin: Array
+
+
+_ATTENTION = (GqaAttention, MlaAttention, SparseBlock)  # kernels that a piecewise graph leaves out
 
 
 class StepModel:
@@ -101,7 +107,7 @@ class StepModel:
             if not isinstance(operator, PipelineSend) and not self.fused(operator):
                 kernels = operator.count * _launches(operator, traits.host)
                 launched[0] += kernels
-                launched[1] += kernels * isinstance(operator, (GqaAttention, MlaAttention))
+                launched[1] += kernels * isinstance(operator, _ATTENTION)
         self._all = (self._rank, self._group, self._sampled)
         for curves in self._all:
             curves.close()
@@ -111,7 +117,8 @@ class StepModel:
             self._exposed += traits.host.seconds_synchronous_per_layer * layers
         self._prompt_graph = traits.prefill_graph_tokens(
             sizes, traits.token_budget(gpu.memory_bytes, gpu.sm, parallel.dp), parallel,
-            mla=any(isinstance(one, MlaAttention) for one in stage), disaggregated=False,
+            mla=any(isinstance(one, (MlaAttention, SparseBlock)) for one in stage),
+            disaggregated=False,
         )  # fmt: skip
         each = traits.host.seconds_per_launch
         self._launch = (launched[0] * each, launched[1] * each)
@@ -226,7 +233,7 @@ class StepModel:
         if isinstance(operator, PipelineSend):
             self._add_send(operator)
             return
-        if isinstance(operator, (GqaAttention, LinearScan, MlaAttention)) or self.fused(operator):
+        if isinstance(operator, (*_ATTENTION, LinearScan)) or self.fused(operator):
             return
         # Layouts share most of their shapes: each is timed once per set of tables.
         once = replace(operator, count=1)
@@ -252,13 +259,10 @@ class StepModel:
 
     def _timed(self, operator: Operator) -> tuple[str, tuple[Array, Origins]]:
         """Part of the model and seconds of one occurrence on the token grid."""
-        tables = self._tables
+        if isinstance(operator, (HyperConnection, Elementwise, Quantize)):
+            return "memory", self._moved(operator)
         if isinstance(operator, Gemm):
             return "gemm", self._product(operator)
-        if isinstance(operator, Elementwise):
-            return "memory", self._elementwise(operator)
-        if isinstance(operator, Quantize):
-            return "memory", memory_seconds(tables, 3.0 * operator.k * TOKENS)
         if isinstance(operator, Collective):
             moved = operator.bytes_per_token * TOKENS
             return "communication", self._collective(operator, moved)
@@ -266,6 +270,15 @@ class StepModel:
             return "communication", self._exchange(operator)
         assert isinstance(operator, Moe)
         return "moe", self._experts(operator)
+
+    def _moved(self, operator: HyperConnection | Elementwise | Quantize) -> tuple[Array, Origins]:
+        """Kernels that memory traffic bounds."""
+        tables = self._tables
+        if isinstance(operator, HyperConnection):
+            return mixing_seconds(tables, operator.hidden, operator.streams, TOKENS)
+        if isinstance(operator, Quantize):
+            return memory_seconds(tables, 3.0 * operator.k * TOKENS)
+        return self._elementwise(operator)
 
     def _product(self, operator: Gemm) -> tuple[Array, Origins]:
         tables, n, k, dtype = self._tables, operator.n, operator.k, operator.dtype
@@ -370,7 +383,9 @@ def _launches(operator: Operator, host: Host) -> int:
         return host.block_launches["experts"]
     if isinstance(operator, LinearScan):
         return host.block_launches["linear"]
-    if isinstance(operator, MlaAttention):
+    if isinstance(operator, HyperConnection):
+        return 4  # one before and one after each block
+    if isinstance(operator, (MlaAttention, SparseBlock)):
         index = host.block_launches["indexer"] if operator.index_heads else 0
         return host.block_launches["latent"] + index
     return 1

@@ -49,15 +49,18 @@ def told(
     new = replace(
         traits,
         scheduler=replace(traits.scheduler, tiers=(tier,)),
-        kv=replace(traits.kv, block_tokens={0: block}, block_tokens_mla={0: block}),
+        kv=replace(
+            traits.kv,
+            block_tokens={0: block},
+            block_tokens_mla={0: block},
+            block_tokens_only={},
+        ),
         memory=replace(traits.memory, fraction=fraction, fraction_wide=None),
         graphs=rule,
     )
     # Collectives take another kernel beyond the largest graph; all else does not know of graphs.
     kept = {key: value for key, value in place.tables.built.items() if not _of_graphs(key)}
-    return replace(
-        place, traits=new, tables=replace(place.tables, built=kept), steps={}, rooms={}
-    )
+    return replace(place, traits=new, tables=replace(place.tables, built=kept), steps={}, rooms={})
 
 
 def _of_graphs(key: object) -> bool:

@@ -76,13 +76,15 @@ class KvCache:
     """Paged KV cache.
 
     block_tokens: tokens of a block for grouped-query attention, block_tokens_mla for MLA; both
-        by smallest ``sm``. watermark: share of all blocks kept free on admission.
+        by smallest ``sm``; block_tokens_only: where a model's kernels have one size (see
+        ``cache_kind``). watermark: share of all blocks kept free on admission.
     prefix_caching: whether blocks of equal prefixes are shared without a setting.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
     block_tokens: Mapping[int, int]
     block_tokens_mla: Mapping[int, int]
+    block_tokens_only: Mapping[str, int]
     watermark: float
     prefix_caching: bool
 
@@ -247,8 +249,17 @@ class Communication:
 Producer = Literal["norm", "attention", "activation"]
 Block = Literal["experts", "latent", "indexer", "linear"]
 Small = Literal[
-    "norm", "qk_norm", "latent_norm", "rope", "kv_write", "activation", "topk", "embedding", "gate",
-    "convert", "index",
+    "norm",
+    "qk_norm",
+    "latent_norm",
+    "rope",
+    "kv_write",
+    "activation",
+    "topk",
+    "embedding",
+    "gate",
+    "convert",
+    "index",
 ]
 
 

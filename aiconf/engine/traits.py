@@ -30,6 +30,7 @@ from aiconf.engine.trait_schema import (
     Tier,
 )
 from aiconf.errors import unknown
+from aiconf.model.cache import CacheKind
 from aiconf.parallel import Parallel, pod_gpus
 from aiconf.resources import data_dir, read_yaml
 
@@ -103,9 +104,12 @@ class Traits:
         """Return the default bound on running sequences of one attention-DP rank."""
         return self.tier(memory_bytes, sm).max_sequences
 
-    def block_tokens(self, sm: int, *, mla: bool) -> int:
+    def block_tokens(self, sm: int, kind: CacheKind) -> int:
         """Return the tokens of one KV block."""
-        return _at(self.kv.block_tokens_mla if mla else self.kv.block_tokens, sm)
+        only = self.kv.block_tokens_only.get(kind)
+        if only is not None:
+            return only
+        return _at(self.kv.block_tokens_mla if kind == "mla" else self.kv.block_tokens, sm)
 
     def graph_sizes(self, max_sequences: int, largest: int | None = None) -> tuple[int, ...]:
         """Return the captured batch sizes, ascending.

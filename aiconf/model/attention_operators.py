@@ -17,6 +17,7 @@ from aiconf.model.operation import (
     Producer,
 )
 from aiconf.model.shard import rank_heads, rank_kv_heads
+from aiconf.model.sparse_operators import sparse_block
 from aiconf.model.spec import Attention, LinearAttention, ModelSpec, Quantization
 
 _INDEX_KERNELS = 10  # small ones, where an engine does not fuse them (sglang pull request 27705)
@@ -30,6 +31,8 @@ def attention_operators(
     yield Elementwise(4 * hidden * BF16, 1, count, "norm")  # x and residual, in and out
     if isinstance(attention, LinearAttention):
         yield from linear_operators(spec, attention, tp, count)
+    elif attention.kind == "compressed" or (attention.kind == "gqa" and attention.index_topk):
+        yield sparse_block(spec, attention, tp, count)
     else:
         block = _mla if attention.kind == "mla" else _gqa
         yield from block(spec, attention, tp, count)

@@ -57,6 +57,9 @@ def build(
     text = config.section(family.section) if family.section else config
     layers = family.layers(text)
     stated = text if text.get("quantization_config") else config
+    quantization = read_quantization(stated, beside, layers, family.experts)
+    if family.precisions:
+        quantization = family.precisions(stated, quantization)
     return ModelSpec(
         name=name.rsplit("/", 1)[-1],
         checkpoint=checkpoint or name,
@@ -65,12 +68,13 @@ def build(
         vocab=text.whole("vocab_size"),
         layers=layers,
         max_context=text.whole("max_position_embeddings"),
-        quantization=read_quantization(stated, beside, layers, family.experts),
+        quantization=quantization,
         tied_embeddings=text.flag("tie_word_embeddings"),
         mtp_layers=text.whole(
             "num_nextn_predict_layers", "mtp_num_hidden_layers", default=0, least=0
         ),
         mtp_ends=family.mtp_ends,
+        streams=text.whole("hc_mult", default=1),
         notes=_notes(text, family),
     )
 

@@ -43,6 +43,7 @@ def read_family(path: Path) -> tuple[ModelSpec, ...]:
             tied_embeddings=family["tied_embeddings"],
             mtp_layers=family["mtp_layers"],
             mtp_ends=family["mtp_ends"],
+            streams=family["streams"],
             notes=tuple(checkpoint["notes"]),
         )
         for checkpoint in family["checkpoints"]

@@ -17,7 +17,7 @@ class Strict(BaseModel):
 class AttentionFile(Strict):
     """`aiconf.model.spec.Attention`; sizes that follow from others may be left out."""
 
-    kind: str = Field(default="gqa", pattern="^(gqa|mla)$")
+    kind: str = Field(default="gqa", pattern="^(gqa|mla|compressed)$")
     heads: PositiveInt
     kv_heads: PositiveInt | None = None
     head_dim: PositiveInt | None = None
@@ -37,6 +37,9 @@ class AttentionFile(Strict):
     index_heads: int = 0
     index_dim: int = 0
     index_topk: int = 0
+    compress: int = 0
+    output_groups: int = 0
+    output_rank: int = 0
 
 
 class LinearFile(Strict):
@@ -110,6 +113,7 @@ class FamilyFile(Strict):
     tied_embeddings: bool = False
     mtp_layers: int = 0
     mtp_ends: bool = False
+    streams: PositiveInt = 1
     parameters: float | None = None
     active_parameters: float | None = None
     layers: list[GroupFile]

@@ -65,7 +65,7 @@ def _named(spec: ModelSpec) -> Iterator[tuple[str, Weights]]:
     for group in spec.layers:
         linear = isinstance(group.attention, LinearAttention)
         mixer = "linear attention" if linear else "attention"
-        before = len(layer_weights(spec, replace(group, ffn=None)))
+        before = len(layer_weights(spec, replace(group, ffn=None)))  # they come first
         for place, weights in enumerate(layer_weights(spec, group)):
             name = mixer if place < before else _ffn_name(isinstance(group.ffn, MoeFfn), weights)
             yield (
@@ -105,22 +105,29 @@ def token_flops(spec: ModelSpec, context: float, prompt: bool = False) -> float:
         if isinstance(block, LinearAttention):
             state = block.value_heads * block.key_dim * block.value_dim
             total += group.count * 2.0 * _STATE_PRODUCTS[block.kind] * state
-        else:
+        elif isinstance(block, Attention):
             total += group.count * 2.0 * _attended(block, seen, prompt)
     return total
 
 
 def _attended(block: Attention, context: float, prompt: bool) -> float:
     """Multiply-adds of one query with the keys and values (or latents) that it sees."""
-    seen = min(context, block.window or context)
-    if block.kind == "gqa":
-        return block.heads * (block.head_dim + block.v_head_dim) * seen
-    index = block.index_heads * block.index_dim * context
+    ratio = block.compress or 1
+    entries = 0.0 if block.kind == "compressed" and not block.compress else context / ratio
+    index = block.index_heads * block.index_dim * entries
     if block.index_topk:
-        seen = min(seen, block.index_topk)
-    if prompt and not block.index_topk:
-        return block.heads * (block.head_dim + block.v_head_dim) * seen
-    return index + block.heads * (2 * block.kv_lora_rank + block.qk_rope_head_dim) * seen
+        entries = min(entries, block.index_topk)
+    if block.kind == "compressed":
+        return index + 2 * block.heads * block.head_dim * (entries + _near(block, context))
+    seen = min(entries, _near(block, context))
+    if block.kind == "mla" and not (prompt and not block.index_topk):
+        return index + block.heads * (2 * block.kv_lora_rank + block.qk_rope_head_dim) * seen
+    return index + block.heads * (block.head_dim + block.v_head_dim) * seen
+
+
+def _near(block: Attention, context: float) -> float:
+    """Tokens within the window."""
+    return min(context, block.window or context)
 
 
 def decode_bytes(spec: ModelSpec, sequences: float, context: float, kv_dtype: str) -> float:
@@ -152,16 +159,22 @@ def _weights_read(spec: ModelSpec, tokens: float) -> float:
 def cache_read_bytes(spec: ModelSpec, context: float, kv_dtype: str) -> float:
     """Bytes of the KV cache that one decoding token reads behind ``context`` others.
 
-    Windows end the past; sparse attention reads all index keys and the latents it chose.
+    Windows end the past; where an indexer chooses, all of its keys and the chosen entries.
     """
-    total = sum(
-        min(context, window or context) * size
-        for window, size in kv_layout(spec, Parallel(), kv_dtype)
-    )
+    total = 0.0
     for block, count in spec.softmax:
-        if block.index_topk and context > block.index_topk:
-            one = replace(spec, layers=(replace(spec.layers[0], count=1, attention=block),))
-            held = sum(size for _, size in kv_layout(one, Parallel(), kv_dtype))
-            key = block.index_dim + 4 if block.index_heads else 0  # see cache.py
-            total -= count * (held - key) * (context - block.index_topk)
+        one = replace(spec, layers=(replace(spec.layers[0], count=1, attention=block),))
+        for window, size in kv_layout(one, Parallel(), kv_dtype):
+            total += count * min(context, window or context) * size
+            entries = context / (block.compress or 1)
+            if window is None and block.index_topk and entries > block.index_topk:
+                entry = size * (block.compress or 1) - _index_key(block)
+                total -= count * entry * (entries - block.index_topk)
     return total
+
+
+def _index_key(block: Attention) -> float:
+    """Bytes of an indexer's key of one entry, as in `cache.kv_layout`."""
+    if not block.index_heads:
+        return 0.0
+    return 2.0 * block.index_dim if block.kind == "gqa" else block.index_dim + 4.0

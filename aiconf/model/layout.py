@@ -41,6 +41,8 @@ def _attention_problems(spec: ModelSpec, attention: Attention, tp: int) -> Itera
         yield f"tp {tp} does not divide the {heads} attention heads of {spec.name}"
     elif kv_heads % tp and tp % kv_heads:
         yield f"tp {tp} neither divides nor is a multiple of the {kv_heads} KV heads"
+    if attention.output_groups % min(tp, heads):
+        yield f"tp {tp} does not divide the {attention.output_groups} output groups of {spec.name}"
     if attention.kind == "gqa":
         per_rank = max(1, kv_heads // tp) * attention.head_dim
         yield from _cut(spec, "KV width", per_rank, tp, spec.quantization.attention)

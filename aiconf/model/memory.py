@@ -19,6 +19,7 @@ from aiconf.model.shard import (
     rank_vocab,
     stages,
 )
+from aiconf.model.sparse_operators import compressed_shapes
 from aiconf.model.spec import (
     Attention,
     DenseFfn,
@@ -152,8 +153,10 @@ def _layer(spec: ModelSpec, group: LayerGroup, parallel: Parallel) -> Iterator[W
     if isinstance(group.attention, LinearAttention):
         yield from _linear(spec.hidden, group.attention, spec.quantization, parallel.tp)
     else:
-        attention = _mla if group.attention.kind == "mla" else _gqa
+        attention = _BLOCKS[group.attention.kind]
         yield from attention(spec.hidden, group.attention, spec.quantization, parallel.tp)
+    if spec.streams > 1:
+        yield _dense(2 * _mixing(spec.hidden, spec.streams), "bf16")
     if isinstance(group.ffn, DenseFfn):
         width = ceil_div(group.ffn.intermediate, parallel.tp)
         products = 3 if group.ffn.gated else 2
@@ -172,6 +175,35 @@ def _gqa(hidden: int, attention: Attention, kinds: Quantization, tp: int) -> Ite
     yield _dense(hidden * heads * attention.v_head_dim, kinds.attention_output)
     small = width * attention.bias + hidden * attention.output_bias + heads * attention.sinks
     yield _dense(small + 2 * attention.head_dim * attention.qk_norm, "bf16")
+    if attention.index_heads:  # queries of the rank's KV heads, one key, a norm each
+        index = (min(kv_heads, attention.index_heads) + 1) * attention.index_dim
+        yield _dense(hidden * index, kinds.attention)
+        yield _dense(2 * attention.index_dim, "bf16")
+
+
+def _compressed(
+    hidden: int, attention: Attention, kinds: Quantization, tp: int
+) -> Iterator[Weights]:
+    """Projections as one rank multiplies them; norms, sinks and the compressors' positions."""
+    for n, k, precision in compressed_shapes(hidden, attention, tp, kinds):
+        yield _dense(n * k, precision)
+    small = attention.q_lora_rank + attention.head_dim + rank_heads(attention, tp)
+    if attention.compress:
+        overlap = 2 if attention.index_heads else 1
+        small += attention.head_dim * (1 + overlap * attention.compress)
+    if attention.index_heads:
+        small += attention.index_dim * (1 + 2 * attention.compress)
+    yield _dense(small, "bf16")
+
+
+def _mixing(hidden: int, streams: int) -> float:
+    """Weights that mix residual streams before and after one block.
+
+    From all streams together: a weight for each going in and coming out, and a matrix between
+    them (transformers models/deepseek_v4, DeepseekV4HyperConnection), with biases and 3 scales.
+    """
+    mixes = streams * (streams + 2)
+    return mixes * streams * hidden + mixes + 3
 
 
 def _linear(
@@ -220,6 +252,9 @@ def _mla(hidden: int, attention: Attention, kinds: Quantization, tp: int) -> Ite
         yield _dense(queries + hidden * attention.index_dim, kinds.attention)
         # weights of the heads, and the layer norm of the key with its bias
         yield _dense(hidden * attention.index_heads + 2 * attention.index_dim, "bf16")
+
+
+_BLOCKS = {"gqa": _gqa, "mla": _mla, "compressed": _compressed}
 
 
 def _absorbed_bytes(attention: Attention | LinearAttention, tp: int) -> float:

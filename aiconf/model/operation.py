@@ -90,6 +90,40 @@ class MlaAttention:
 
 
 @dataclass(frozen=True)
+class SparseBlock:
+    """A whole attention block that reads part of its cache, with its projections.
+
+    kind: csa, hca, swa (DeepSeek-V4) or msa (MiniMax-M3). window: tokens that are read as they
+    are (0: none); ratio: tokens of one entry of the rest (0: no rest); topk: entries that a
+    query attends to (0: all), chosen by ``index_heads``.
+    """
+
+    kind: str
+    heads: int
+    kv_heads: int
+    head_dim: int
+    rope_dim: int
+    window: int
+    ratio: int
+    topk: int
+    index_heads: int
+    index_dim: int
+    hidden: int
+    gemm_dtype: Precision
+    projections: tuple[Gemm, ...]
+    count: int
+
+
+@dataclass(frozen=True)
+class HyperConnection:
+    """Mixing of ``streams`` residual streams before and after both blocks of a layer."""
+
+    hidden: int
+    streams: int
+    count: int
+
+
+@dataclass(frozen=True)
 class LinearScan:
     """Convolution and recurrence of linear attention (kind as in `LinearAttention`), one rank."""
 
@@ -203,6 +237,8 @@ Operator = (
     Gemm
     | GqaAttention
     | MlaAttention
+    | SparseBlock
+    | HyperConnection
     | LinearScan
     | Moe
     | Elementwise

@@ -15,6 +15,7 @@ from aiconf.model.operation import (
     Elementwise,
     Gemm,
     GqaAttention,
+    HyperConnection,
     LinearScan,
     MlaAttention,
     Moe,
@@ -22,6 +23,7 @@ from aiconf.model.operation import (
     Operator,
     PipelineSend,
     Quantize,
+    SparseBlock,
 )
 from aiconf.model.shard import rank_vocab
 from aiconf.model.spec import Attention, LinearAttention, ModelSpec
@@ -33,6 +35,7 @@ __all__ = [
     "Elementwise",
     "Gemm",
     "GqaAttention",
+    "HyperConnection",
     "LinearScan",
     "MlaAttention",
     "Moe",
@@ -40,8 +43,13 @@ __all__ = [
     "Operator",
     "PipelineSend",
     "Quantize",
+    "SparseBlock",
     "operators",
 ]
+
+
+# Not counted, or carrying counted parts: one entry each already.
+_ONCE = (PipelineSend, MlaAttention, SparseBlock)
 
 
 def operators(spec: ModelSpec, parallel: Parallel) -> tuple[Operator, ...]:
@@ -77,6 +85,8 @@ def _all(spec: ModelSpec, parallel: Parallel) -> Iterator[Operator]:
     for group in spec.layers:
         if group.ffn is not None:
             yield from ffn_operators(spec, group.ffn, parallel, group.count)
+    if spec.streams > 1:
+        yield HyperConnection(hidden, spec.streams, spec.layer_count)
     behind = sum(max(group.norms - 2, 0) * group.count for group in spec.layers)
     if behind:
         yield Elementwise(2 * hidden * BF16, 1, behind, "norm")
@@ -87,19 +97,19 @@ def _all(spec: ModelSpec, parallel: Parallel) -> Iterator[Operator]:
         yield Collective("all_gather", tp, rows * tp * BF16, 1, "lm_head", "sampled")
     if parallel.pp > 1:
         # Hidden state and residual, each tp rank its part (vLLM IntermediateTensors).
-        yield PipelineSend(2 * hidden * BF16 / tp)
+        yield PipelineSend(2 * hidden * spec.streams * BF16 / tp)
 
 
 def _merged(found: Iterator[Operator]) -> Iterator[Operator]:
     counts: dict[Operator, int] = {}
     for operator in found:
-        if isinstance(operator, (PipelineSend, MlaAttention)):
-            counts[operator] = 0  # not counted, or carries counted parts: already one each
+        if isinstance(operator, _ONCE):
+            counts[operator] = 0
             continue
         key = replace(operator, count=0)
         counts[key] = counts.get(key, 0) + operator.count
     for operator, count in counts.items():
-        if isinstance(operator, (PipelineSend, MlaAttention)):
+        if isinstance(operator, _ONCE):
             yield operator
         else:
             yield replace(operator, count=count)

@@ -43,6 +43,7 @@ _MODELOPT: dict[str, Precision] = {
     "INT4_AWQ": "int4",
     "INT8_SQ": "int8",
     "MXFP4": "mxfp4",
+    "MXFP8": "fp8_block",  # blocks of 32; no table knows them apart
 }
 
 

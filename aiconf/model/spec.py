@@ -15,15 +15,21 @@ Precision = Literal["bf16", "fp8", "fp8_block", "int8", "int4", "nvfp4", "mxfp4"
 
 @dataclass(frozen=True)
 class Attention:
-    """Softmax attention with grouped KV heads (``gqa``) or a compressed latent KV (``mla``).
+    """Softmax attention: grouped KV heads (``gqa``), a latent KV (``mla``), or ``compressed``.
 
     For ``mla``: head_dim = qk_nope_head_dim + qk_rope_head_dim and kv_heads = heads. With
-    ``index_topk`` a query attends to that many tokens only, which an indexer of ``index_heads``
+    ``index_topk`` a query attends to that many entries only, which an indexer of ``index_heads``
     small heads chooses (DeepSeek-V3.2 report, arXiv 2512.02556, section 2.1); without index
-    heads the choice of an earlier layer is used again.
+    heads the choice of an earlier layer is used again. ``gqa`` with ``index_topk`` chooses whole
+    blocks of keys, for each KV head its own (MiniMax-M3, arXiv 2606.13392).
+
+    ``compressed`` is DeepSeek-V4's: one vector per token is key and value of all heads; a query
+    sees the last ``window`` of them and one entry for every ``compress`` earlier tokens (0: none),
+    of which an indexer may choose. The output is projected in ``output_groups`` groups of heads
+    to ``output_rank`` each (transformers models/deepseek_v4, which cites the report's sections).
     """
 
-    kind: Literal["gqa", "mla"]
+    kind: Literal["gqa", "mla", "compressed"]
     heads: int
     kv_heads: int
     head_dim: int
@@ -42,7 +48,10 @@ class Attention:
     qk_rope_head_dim: int = 0
     index_heads: int = 0
     index_dim: int = 0
-    index_topk: int = 0  # 0: dense
+    index_topk: int = 0  # entries; 0: dense
+    compress: int = 0
+    output_groups: int = 0
+    output_rank: int = 0
 
 
 @dataclass(frozen=True)
@@ -147,6 +156,7 @@ class ModelSpec:
     tied_embeddings: bool = False
     mtp_layers: int = 0  # multi-token-prediction layers shipped with the checkpoint
     mtp_ends: bool = False  # those layers ship an embedding and a head of their own
+    streams: int = 1  # residual streams, mixed around every block (hyper-connections)
     notes: tuple[str, ...] = field(default=())  # what was assumed while reading
 
     def __hash__(self) -> int:

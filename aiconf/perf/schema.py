@@ -110,6 +110,19 @@ _DSA_SHAPE = (
     _KERNEL,
     _BATCH,
 )
+_SPARSE_SHAPE = (
+    _text(
+        "kind",
+        "csa: an indexer chooses from entries of 4 tokens; hca: entries of 128 tokens, all read "
+        "(DeepSeek-V4); msa: an indexer chooses blocks of keys (MiniMax-M3)",
+    ),
+    _text("gemm_dtype", "precision of the projections, which the block contains"),
+    _KV_DTYPE,
+    _number("hidden", "elements: 4096 DeepSeek-V4-Flash, 7168 V4-Pro, 6144 MiniMax-M3"),
+    _HEADS,
+    _KERNEL,
+    _BATCH,
+)
 
 _ALL = (
     Schema(
@@ -123,6 +136,27 @@ _ALL = (
     Schema("mla_decode", "Multi-head latent attention of one new token", (*_MLA_SHAPE, _PAST)),
     Schema("dsa_prefill", "Sparse MLA block of new prompts without a past", (*_DSA_SHAPE, _ISL)),
     Schema("dsa_decode", "Sparse MLA block of one new token", (*_DSA_SHAPE, _PAST)),
+    Schema(
+        "sparse_prefill",
+        "Compressed or block-sparse attention block of new prompts without a past",
+        (*_SPARSE_SHAPE, _ISL),
+    ),
+    Schema(
+        "sparse_decode",
+        "Compressed or block-sparse attention block of one new token",
+        (*_SPARSE_SHAPE, _PAST),
+    ),
+    Schema(
+        "hyper_connection",
+        "Mixing of residual streams before (pre) or after (post) both blocks of a layer",
+        (
+            _text("op", "pre or post"),
+            _number("hidden", "elements of one stream"),
+            _number("streams", "residual streams"),
+            _KERNEL,
+            _number("tokens", "tokens"),
+        ),
+    ),
     Schema(
         "mla_bmm",
         "Batched product that absorbs the latent projection before or after MLA decode",

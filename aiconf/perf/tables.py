@@ -72,6 +72,23 @@ class Tables:
         return choice in self.lenders
 
 
+def having(rows: Columns, name: str, wanted: str, instead: tuple[str, ...]) -> Columns | None:
+    """Return the rows whose column ``name`` is ``wanted``, else the first of ``instead``."""
+    for value in (wanted, *instead):
+        mask = rows[name] == value
+        if mask.any():
+            return {key: column[mask] for key, column in rows.items()}
+    return None
+
+
+def nearest(rows: Columns, name: str, wanted: float) -> tuple[Columns, bool]:
+    """Return the rows whose column ``name`` is nearest to ``wanted`` by ratio; whether equal."""
+    sizes = np.unique(rows[name])
+    near = sizes[int(np.argmin(np.abs(np.log2(sizes / wanted))))]
+    mask = rows[name] == near
+    return {key: column[mask] for key, column in rows.items()}, bool(near == wanted)
+
+
 def distinct_shapes(rows: Columns, names: Sequence[str]) -> tuple[Array, Shapes]:
     """Distinct combinations of integer columns, shape (combination, name), and each row's one.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from aiconf.model.cache import cache_kind
 from aiconf.perf.exchange import measured_kernels
 from aiconf.search.request import Request
 from aiconf.search.search import Found
@@ -53,7 +54,6 @@ def _worker(role: Role, replicas: float, variant: Variant, sequences: int, budge
     platform, parallel, spec = variant.platform, variant.parallel, variant.spec
     gpu, traits = platform.system.gpu, platform.traits
     per_rank = max(math.ceil(sequences / parallel.dp), 1)
-    mla = any(attention.kind == "mla" for attention, _ in spec.softmax)
     room = platform.capacity(
         spec, parallel, token_budget=budget, max_sequences=per_rank, kv_dtype=variant.kv_dtype
     )
@@ -71,7 +71,7 @@ def _worker(role: Role, replicas: float, variant: Variant, sequences: int, budge
         token_budget=budget,
         max_model_len=length,
         kv_dtype=variant.kv_dtype,
-        kv_block_size=traits.block_tokens(gpu.sm, mla=mla),
+        kv_block_size=traits.block_tokens(gpu.sm, cache_kind(spec)),
         memory_fraction=room.fraction,
         graph_sizes=sizes,
         prefix_caching=work.prefix > 0,

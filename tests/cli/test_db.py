@@ -75,7 +75,7 @@ def test_show_mistakes(words, says):
 def test_verify_embedded():
     code, output = run("verify")
     assert code == 0
-    assert "252 tables" in output
+    assert "306 tables" in output
 
 
 def test_verify_names_the_damaged_table(copy):

@@ -107,6 +107,9 @@ TRAITS = {
     "kv.block_tokens_mla": Told(
         vllm="--block-size", sglang="--page-size", trtllm="tokens_per_block"
     ),
+    "kv.block_tokens_only": Told(
+        vllm="--block-size", sglang="--page-size", trtllm="tokens_per_block"
+    ),
     "kv.watermark": By("blocks kept free on admission", vllm={"--watermark": "0.0"}),
     "kv.prefix_caching": Told(
         vllm="--(no-)?enable-prefix-caching", trtllm="enable_block_reuse"

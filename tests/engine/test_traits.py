@@ -66,8 +66,9 @@ def test_defaults_follow_the_gpu() -> None:
     assert sglang.largest_graph(H200, 90, 2) == 256
     assert sglang.largest_graph(H200, 90, 8) == 512
     assert (trtllm.token_budget(H200, 90), trtllm.max_sequences(H200, 90)) == (8192, 2048)
-    assert [t.block_tokens(90, mla=False) for t in (vllm, sglang, trtllm)] == [16, 1, 32]
-    assert [t.block_tokens(103, mla=True) for t in (vllm, sglang, trtllm)] == [32, 64, 32]
+    assert [t.block_tokens(90, "gqa") for t in (vllm, sglang, trtllm)] == [16, 1, 32]
+    assert [t.block_tokens(103, "mla") for t in (vllm, sglang, trtllm)] == [32, 64, 32]
+    assert [t.block_tokens(90, "compressed") for t in (vllm, sglang)] == [256, 256]
 
 
 def test_vllm_graph_sizes() -> None:

@@ -288,7 +288,7 @@ def without(figures, key):
     [
         (without(QWEN, "hidden_size"), "'hidden_size' is missing"),
         (without(QWEN, "architectures"), "'architectures' is missing"),
-        ({**QWEN, "architectures": ["GrokForCausalLM"]}, "LlamaForCausalLM, "),
+        ({**QWEN, "architectures": ["GrokForCausalLM"]}, "is not known; known are"),
         ({**QWEN, "num_hidden_layers": "many"}, "must be a whole number"),
         ({**QWEN, "num_key_value_heads": 7}, "not a multiple"),
         ({**without(QWEN, "head_dim"), "hidden_size": 5000}, "head_dim is missing"),

@@ -65,6 +65,16 @@ def test_work_of_windows_and_choices_ends():
     )
 
 
+def test_compressed_attention():
+    # 43 windows of 128; 21 layers choose 512 of C / 4 entries, 20 see all C / 128
+    spec = load_model("DeepSeek-V4-Flash")
+    more = token_flops(spec, 16384) - token_flops(spec, 8192)
+    index, rest = 21 * 64 * 128 * 8192 / 4, 20 * 2 * 64 * 512 * 8192 / 128
+    assert more == pytest.approx(2 * (index + rest))
+    more = cache_read_bytes(spec, 16384, "fp8") - cache_read_bytes(spec, 8192, "fp8")
+    assert more == pytest.approx(21 * 132 * 8192 / 4 + 20 * 584 * 8192 / 128)
+
+
 def test_linear_attention_does_not_grow_with_the_past():
     spec = load_model("Nemotron-3-Nano-30B-A3B")
     attention = 6 * 2 * 32 * 256 * 1000

@@ -19,6 +19,7 @@ from aiconf.model.operators import (
     Moe,
     MoeExchange,
     PipelineSend,
+    SparseBlock,
 )
 from aiconf.model.shard import stage_layers, stages
 from aiconf.parallel import Parallel
@@ -91,7 +92,8 @@ def test_products_hold_the_active_parameters(name):
     spec = load_model(name)
     found = operators(spec, Parallel())
     met = sum(g.n * g.k * g.count for g in of(Gemm, found))
-    met += sum(g.n * g.k * g.count for a in of(MlaAttention, found) for g in a.projections)
+    blocks = [*of(MlaAttention, found), *of(SparseBlock, found)]
+    met += sum(g.n * g.k * g.count for block in blocks for g in block.projections)
     for moe in of(Moe, found):
         met += (3 if moe.gated else 2) * moe.hidden * moe.inter * moe.topk * moe.count
     assert met == pytest.approx(active_parameters(spec), rel=0.003)

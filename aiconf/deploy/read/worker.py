@@ -18,6 +18,7 @@ from aiconf.deploy.validate.graph import Component, framework_of
 from aiconf.engine.engine import Platform
 from aiconf.engine.traits import load_traits
 from aiconf.errors import UserError
+from aiconf.model.cache import cache_kind
 from aiconf.model.spec import ModelSpec
 from aiconf.parallel import Parallel
 from aiconf.perf.exchange import measured_kernels
@@ -119,13 +120,11 @@ def layout_of(stated: Stated, spec: ModelSpec) -> tuple[Parallel, int]:
     return Parallel(stated.tp, stated.pp), stated.apart * stated.dp
 
 
-def filled(
-    stated: Stated, spec: ModelSpec, place: Platform, role: Role, replicas: int
-) -> Worker:
+def filled(stated: Stated, spec: ModelSpec, place: Platform, role: Role, replicas: int) -> Worker:
     """Return the worker: what is not stated is the engine's default."""
     parallel, engines = layout_of(stated, spec)
     gpu, traits = place.system.gpu, place.traits
-    mla = any(attention.kind == "mla" for attention, _ in spec.softmax)
+    mla = cache_kind(spec) in ("mla", "compressed")
     per_rank = traits.max_sequences(gpu.memory_bytes, gpu.sm)
     sequences = per_rank * parallel.dp * (1 if traits.name != "trtllm" else parallel.pp)
     if stated.sequences is not None:
@@ -162,16 +161,14 @@ def filled(
         token_budget=budget,
         max_model_len=context,
         kv_dtype=stated.kv_dtype or spec.quantization.kv,
-        kv_block_size=stated.kv_block_size or traits.block_tokens(gpu.sm, mla=mla),
+        kv_block_size=stated.kv_block_size or traits.block_tokens(gpu.sm, cache_kind(spec)),
         memory_fraction=fraction,
         graph_sizes=graphs,
         prefix_caching=traits.kv.prefix_caching
         if stated.prefix_caching is None
         else stated.prefix_caching,
         exchange=stated.exchange
-        or traits.exchange(
-            parallel, place.system.nvlink_domain, measured_kernels(place.tables)
-        ),
+        or traits.exchange(parallel, place.system.nvlink_domain, measured_kernels(place.tables)),
         moe_backend=stated.moe_backend or "",
     )
 

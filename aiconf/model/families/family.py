@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from aiconf.model.families.config import Config
-from aiconf.model.spec import LayerGroup
+from aiconf.model.spec import LayerGroup, Quantization
 
 
 @dataclass(frozen=True)
@@ -14,7 +14,8 @@ class Family:
     """Reads the layers of an architecture.
 
     section: where config.json holds the language model's figures. experts: where a layer holds
-    its routed experts, as lists of quantised modules name them. mtp_ends: MTP layers ship an
+    its routed experts, as lists of quantised modules name them. precisions: corrects
+    what ``quantization_config`` says by what engines make of it. mtp_ends: MTP layers ship an
     embedding and an output head of their own. notes: what this reading leaves out, shown with
     every answer.
     """
@@ -22,5 +23,6 @@ class Family:
     layers: Callable[[Config], tuple[LayerGroup, ...]]
     section: str | None = None
     experts: str = "mlp.experts"
+    precisions: Callable[[Config, Quantization], Quantization] | None = None
     mtp_ends: bool = False
     notes: tuple[str, ...] = ()

@@ -111,6 +111,34 @@ def _dsa_decode(d: pd.DataFrame, _: Context) -> pd.DataFrame:
     return _dsa(d, "past", d.step)
 
 
+def _sparse(d: pd.DataFrame, tokens: str, values: pd.Series) -> pd.DataFrame:
+    # One file may hold a model under two names (an fp8 copy of it): their shapes are the same.
+    model = d.model.str.rsplit("/", n=1).str[-1]
+    return frame(
+        d,
+        {
+            "kind": d.op_name.str.extract("(csa|hca|msa)", expand=False),
+            "gemm_dtype": precision(d.gemm_type),
+            "kv_dtype": precision(d.kv_cache_dtype),
+            "hidden": known(model, names.SPARSE_HIDDEN, "model with sparse attention"),
+            "heads": d.num_heads,
+            "kernel": d.kernel_source,
+            "batch": d.batch_size,
+            tokens: values,
+            "seconds": d.latency * MILLI,
+        },
+    )
+
+
+def _sparse_prefill(d: pd.DataFrame, _: Context) -> pd.DataFrame:
+    first = d[d.step == 0]  # as for `_dsa_prefill`
+    return _sparse(first, "isl", first.isl)
+
+
+def _sparse_decode(d: pd.DataFrame, _: Context) -> pd.DataFrame:
+    return _sparse(d, "past", d.step)
+
+
 def _mla_bmm(d: pd.DataFrame, _: Context) -> pd.DataFrame:
     return frame(
         d,
@@ -173,6 +201,12 @@ ATTENTION_RECIPES: dict[str, tuple[str, Recipe]] = {
     "wideep_generation_mla_perf": ("mla_decode", _mla_decode_wide),
     "dsa_context_module_perf": ("dsa_prefill", _dsa_prefill),
     "dsa_generation_module_perf": ("dsa_decode", _dsa_decode),
+    "dsv4_csa_context_module_perf": ("sparse_prefill", _sparse_prefill),
+    "dsv4_hca_context_module_perf": ("sparse_prefill", _sparse_prefill),
+    "msa_context_module_perf": ("sparse_prefill", _sparse_prefill),
+    "dsv4_csa_generation_module_perf": ("sparse_decode", _sparse_decode),
+    "dsv4_hca_generation_module_perf": ("sparse_decode", _sparse_decode),
+    "msa_generation_module_perf": ("sparse_decode", _sparse_decode),
     "mla_bmm_perf": ("mla_bmm", _mla_bmm),
     "mamba2_perf": ("linear_attention", _mamba2),
     "kda_perf": ("linear_attention", _kimi_delta),

@@ -7,6 +7,7 @@ PRECISIONS = {
     "bfloat16": "bf16",
     "float16": "fp16",
     "half": "fp16",
+    "fp8_e4m3": "fp8",
     "int4_wo": "int4",
     "sq": "int8_sq",  # SmoothQuant
     "w4a16_mxfp4": "mxfp4",
@@ -46,6 +47,14 @@ DEFAULT_MLA_MODEL = "deepseek-ai/DeepSeek-V3"
 
 # Hidden size of the models whose sparse block the source measures (config.json of each).
 DSA_HIDDEN = {"DeepseekV32ForCausalLM": 7168, "GlmMoeDsaForCausalLM": 6144}
+
+SPARSE_HIDDEN = {
+    "DeepSeek-V4-Flash": 4096,
+    "DeepSeek-V4-Flash-FP8": 4096,
+    "DeepSeek-V4-Pro": 7168,
+    "DeepSeek-V4-Pro-FP8": 7168,
+    "MiniMax-M3": 6144,
+}
 
 
 def precision(name: str) -> str:

@@ -181,8 +181,23 @@ def _quantize(op: str) -> Recipe:
     return recipe
 
 
+def _hyper_connection(d: pd.DataFrame, _: Context) -> pd.DataFrame:
+    return frame(
+        d,
+        {
+            "op": d.op_name,
+            "hidden": d.hidden_size,
+            "streams": d.hc_mult,
+            "kernel": d.kernel_source,
+            "tokens": d.num_tokens,
+            "seconds": d.latency * MILLI,
+        },
+    )
+
+
 # Source table -> (our table, recipe). Source tables that are not listed are not imported.
 RECIPES: Mapping[str, tuple[str, Recipe]] = ATTENTION_RECIPES | {
+    "mhc_module_perf": ("hyper_connection", _hyper_connection),
     "gemm_perf": ("gemm", _gemm),
     "moe_perf": ("moe", _moe),
     "wideep_moe_perf": ("moe_wide", _moe_wide("any")),
