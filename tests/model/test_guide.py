@@ -33,7 +33,6 @@ LING = {
     "moe_intermediate_size": 512,
     "first_k_dense_replace": 1,
     "use_qk_norm": True,
-    "router_dtype": "fp32",
     "tie_word_embeddings": False,
 }
 

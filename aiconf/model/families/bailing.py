@@ -20,7 +20,7 @@ def bailing_moe_v2(config: Config) -> tuple[LayerGroup, ...]:
         width,
         shared_intermediate=width * config.whole("num_shared_experts", default=0, least=0),
         router_bias=config.flag("moe_router_enable_expert_bias", default=True),
-        router_float32=config.get("router_dtype") == "fp32",
+        router_float32=(config.get("router_dtype") or "fp32") == "fp32",  # BailingMoeV2Gate
     )
     attention = grouped_attention(config, qk_norm=config.flag("use_qk_norm", default=True))
     attention = replace(attention, bias=config.flag("use_qkv_bias"))
