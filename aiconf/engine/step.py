@@ -65,7 +65,8 @@ class StepTime:
 class StepModel:
     """``seconds(batch)`` of one engine (see the module docstring).
 
-    beside: operators that run in addition to those of ``spec``.
+    beside: operators that run in addition to those of ``spec``. stage: all that run, where they
+    are not those of ``spec`` under ``parallel``.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class StepModel:
         traits: Traits,
         kv_dtype: str,
         beside: tuple[Operator, ...] = (),
+        stage: tuple[Operator, ...] | None = None,
     ) -> None:
         self.spec, self.parallel, self.traits, self.kv_dtype = spec, parallel, traits, kv_dtype
         self._tables = tables
@@ -90,14 +92,14 @@ class StepModel:
         largest = traits.largest_graph(gpu.memory_bytes, gpu.sm, parallel.stage_gpus)
         sizes = traits.graph_sizes(most, largest)
         self._graph_sizes = np.array(sizes, dtype=np.float64)
-        stage = (*operators(spec, parallel), *beside)
+        stage = (*(operators(spec, parallel) if stage is None else stage), *beside)
         scale = traits.scales.get("attention", 1.0)
         self._attention = AttentionTimer(tables, stage, kv_dtype, scale)
         self._linear = LinearTimer(tables, stage, scale)
         launched = [0, 0]  # kernels of a pass: all, and those that no graph holds
         for operator in stage:
             self._add(operator)
-            if not isinstance(operator, PipelineSend) and not self._fused(operator):
+            if not isinstance(operator, PipelineSend) and not self.fused(operator):
                 kernels = operator.count * launches(operator, traits.host)
                 launched[0] += kernels
                 launched[1] += kernels * isinstance(operator, ATTENTION)
@@ -246,7 +248,7 @@ class StepModel:
         if isinstance(operator, PipelineSend):
             self._add_send(operator)
             return
-        if isinstance(operator, (*ATTENTION, LinearScan)) or self._fused(operator):
+        if isinstance(operator, (*ATTENTION, LinearScan)) or self.fused(operator):
             return
         # Layouts share most of their shapes: each is timed once per set of tables.
         once = replace(operator, count=1)
@@ -374,7 +376,7 @@ class StepModel:
         time = time * self.traits.scales.get("communication", 1.0)
         self._rank.add("communication", time * (self.parallel.pp - 1), unmeasured(time))
 
-    def _fused(self, operator: Operator) -> bool:
+    def fused(self, operator: Operator) -> bool:
         """Whether a small operator is part of a larger kernel of this engine."""
         traits = self.traits
         if isinstance(operator, Quantize):

@@ -229,6 +229,7 @@ class Communication:
         exchanges, best first, used when experts are not split within (moe_tp 1).
     all_to_all_automatic: taken without a setting where the hardware allows.
     workspace_bytes: GPU memory of all-reduce buffers, per rank of a group of two or more.
+    buffer_bytes: GPU memory of what libraries of collectives hold besides, however many ranks.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
@@ -242,6 +243,7 @@ class Communication:
     all_to_all: tuple[AllToAll, ...]
     all_to_all_automatic: bool
     all_to_all_flags: Mapping[AllToAll, str]
+    buffer_bytes: float = 0.0
 
 
 Producer = Literal["norm", "attention", "activation"]

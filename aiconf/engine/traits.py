@@ -225,6 +225,10 @@ class Traits:
         """Return the all-reduce buffers of one GPU."""
         return self.communication.workspace_bytes * parallel.tp if parallel.tp > 1 else 0.0
 
+    def buffer_bytes(self, parallel: Parallel) -> float:
+        """Return what libraries of collectives hold on one GPU, outside the engine's allocator."""
+        return self.communication.buffer_bytes if parallel.tp > 1 else 0.0
+
     def graph_bytes(self, sizes: tuple[int, ...]) -> float:
         """Return the memory that capturing ``sizes`` takes on one GPU."""
         return self.graphs.bytes_per_size * len(sizes)

@@ -97,6 +97,7 @@ def build(
         mtp_layers=text.whole(
             "num_nextn_predict_layers", "mtp_num_hidden_layers", default=0, least=0
         ),
+        mtp_ends=family is not None and family.mtp_ends,
         streams=text.whole("hc_mult", default=1),
         notes=(*notes, *_dtype(text), *mixed),
     )

@@ -42,6 +42,7 @@ def read_family(path: Path) -> tuple[ModelSpec, ...]:
             quantization=Quantization(**checkpoint["quantization"]),
             tied_embeddings=family["tied_embeddings"],
             mtp_layers=family["mtp_layers"],
+            mtp_ends=family["mtp_ends"],
             streams=family["streams"],
             notes=tuple(checkpoint["notes"]),
         )

@@ -112,6 +112,7 @@ class FamilyFile(Strict):
     max_context: PositiveInt
     tied_embeddings: bool = False
     mtp_layers: int = 0
+    mtp_ends: bool = False
     streams: PositiveInt = 1
     parameters: float | None = None
     active_parameters: float | None = None

@@ -59,6 +59,11 @@ def parameters(spec: ModelSpec) -> float:
     return sum(weights.count for weights in _model(spec, _WHOLE))
 
 
+def checkpoint_parameters(spec: ModelSpec) -> float:
+    """Parameters of all tensors of the checkpoint, MTP layers included; scales are none."""
+    return parameters(spec) + sum(weights.count for weights in _checkpoint_drafts(spec))
+
+
 def active_parameters(spec: ModelSpec) -> float:
     """Parameters that one token is multiplied with: ``topk`` experts, no input embedding.
 
@@ -106,6 +111,13 @@ def weight_bytes(spec: ModelSpec, parallel: Parallel, mtp: bool = False) -> floa
             found += _bytes(spec, _drafts(spec, parallel, max(1, spec.mtp_layers)))
         sizes.append(found)
     return max(sizes)
+
+
+def layer_weights(
+    spec: ModelSpec, group: LayerGroup, parallel: Parallel = _WHOLE
+) -> tuple[Weights, ...]:
+    """Weights of one layer of a group: norms and attention first, then the feed-forward."""
+    return tuple(_layer(spec, group, parallel))
 
 
 def _bytes(spec: ModelSpec, found: Iterable[Weights]) -> float:
@@ -274,9 +286,10 @@ def _experts(spec: ModelSpec, ffn: MoeFfn, parallel: Parallel) -> Iterator[Weigh
 
 
 def _checkpoint_drafts(spec: ModelSpec) -> Iterator[Weights]:
-    """MTP layers of a checkpoint, each with embedding and head of its own."""
+    """MTP layers of a checkpoint, some with an embedding and a head of their own each."""
     yield from _drafts(spec, _WHOLE, spec.mtp_layers)
-    yield _dense(spec.mtp_layers * 2 * spec.vocab * spec.hidden, "bf16")
+    if spec.mtp_ends:
+        yield _dense(spec.mtp_layers * 2 * spec.vocab * spec.hidden, "bf16")
 
 
 def _drafts(spec: ModelSpec, parallel: Parallel, layers: int) -> Iterator[Weights]:

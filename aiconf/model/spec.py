@@ -156,6 +156,7 @@ class ModelSpec:
     quantization: Quantization
     tied_embeddings: bool = False
     mtp_layers: int = 0  # multi-token-prediction layers shipped with the checkpoint
+    mtp_ends: bool = False  # those layers ship an embedding and a head of their own
     streams: int = 1  # residual streams, mixed around every block (hyper-connections)
     notes: tuple[str, ...] = field(default=())  # what was assumed while reading
 

@@ -153,6 +153,7 @@ TRAITS = {
     "communication.all_reduce_eager": FACT, "communication.all_reduce_ranks": FACT,
     "communication.all_reduce_bytes": FACT, "communication.beyond": FACT,
     "communication.workspace_bytes": FACT,
+    "communication.buffer_bytes": FACT,
     "communication.exchange": By("the engines' default under attention DP"),
     "communication.all_to_all": Told(vllm="--all2all-backend", sglang="--moe-a2a-backend",
                                      trtllm="TRTLLM_FORCE_COMM_METHOD"),

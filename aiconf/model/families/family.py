@@ -15,13 +15,15 @@ class Family:
 
     section: where config.json holds the language model's figures. experts: where a layer holds
     its routed experts, as lists of quantised modules name them. precisions: corrects
-    what ``quantization_config`` says by what engines make of it. notes: what this reading leaves
-    out, shown with every answer. tied: what a config that has no ``tie_word_embeddings`` means.
+    what ``quantization_config`` says by what engines make of it. mtp_ends: MTP layers ship an
+    embedding and an output head of their own. notes: what this reading leaves out, shown with
+    every answer. tied: what a config that has no ``tie_word_embeddings`` means.
     """
 
     layers: Callable[[Config], tuple[LayerGroup, ...]]
     section: str | None = None
     experts: str = "mlp.experts"
     precisions: Callable[[Config, Quantization], Quantization] | None = None
+    mtp_ends: bool = False
     notes: tuple[str, ...] = ()
     tied: bool = False

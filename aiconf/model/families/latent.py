@@ -78,9 +78,9 @@ def _indexed(
 
 
 ARCHITECTURES = {
-    "DeepseekV2ForCausalLM": Family(deepseek),
-    "DeepseekV3ForCausalLM": Family(deepseek),
-    "DeepseekV32ForCausalLM": Family(deepseek),
+    "DeepseekV2ForCausalLM": Family(deepseek, mtp_ends=True),
+    "DeepseekV3ForCausalLM": Family(deepseek, mtp_ends=True),
+    "DeepseekV32ForCausalLM": Family(deepseek, mtp_ends=True),
     "Glm4MoeLiteForCausalLM": Family(deepseek),
     "Mistral3ForConditionalGeneration": Family(mistral3, section="text_config"),
     "Mistral4ForCausalLM": Family(deepseek),
