@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from aiconf.errors import UserError
-from aiconf.model.families import FAMILIES, Config
+from aiconf.model.families import FAMILIES, Config, Family
 from aiconf.model.quantized import read_quantization
 from aiconf.model.spec import ModelSpec
+from aiconf.model.vision import VisionTower
 
 
 def read_config(config: str | Path | Mapping[str, Any], name: str | None = None) -> ModelSpec:
@@ -34,12 +35,14 @@ def read_config(config: str | Path | Mapping[str, Any], name: str | None = None)
     path = Path(config).expanduser()
     path = path / "config.json" if path.is_dir() else path
     beside = path.with_name("hf_quant_config.json")
+    pixels = path.with_name("preprocessor_config.json")
     return build(
         _json(path),
         _json(beside) if beside.is_file() else None,
         str(path),
         name or path.resolve().parent.name,
         checkpoint=str(path.parent),
+        pixels=_json(pixels) if pixels.is_file() else None,
     )
 
 
@@ -49,14 +52,19 @@ def build(
     source: str,
     name: str,
     checkpoint: str | None = None,
+    pixels: Mapping[str, Any] | None = None,
 ) -> ModelSpec:
-    """Build the model from parsed files; ``source`` is what messages call config.json."""
+    """Build the model from parsed files; ``source`` is what messages call config.json.
+
+    beside: hf_quant_config.json. pixels: preprocessor_config.json of the image processor.
+    """
     config = Config(figures, source)
     architecture = _architecture(config)
     family = FAMILIES[architecture]
     text = config.section(family.section) if family.section else config
     layers = family.layers(text)
     stated = text if text.get("quantization_config") else config
+    vision = _vision(config, text, family, pixels)
     return ModelSpec(
         name=name.rsplit("/", 1)[-1],
         checkpoint=checkpoint or name,
@@ -70,8 +78,23 @@ def build(
         mtp_layers=text.whole(
             "num_nextn_predict_layers", "mtp_num_hidden_layers", default=0, least=0
         ),
-        notes=_notes(text, family.section, architecture),
+        vision=vision,
+        notes=_notes(text, family.section if vision is None else None, architecture),
     )
+
+
+def _vision(
+    config: Config, text: Config, family: Family, pixels: Mapping[str, Any] | None
+) -> VisionTower | None:
+    """Read the vision tower; None where there is none or its kind is not known."""
+    if family.vision is None or not config.get("vision_config"):
+        return None
+    found = family.vision(config.section("vision_config"), text)
+    if pixels is None:
+        return found
+    from aiconf.model.families.tower import with_processor
+
+    return with_processor(found, pixels)
 
 
 def _architecture(config: Config) -> str:
@@ -86,6 +109,7 @@ def _architecture(config: Config) -> str:
 
 
 def _notes(text: Config, section: str | None, architecture: str) -> tuple[str, ...]:
+    """Say what was assumed; ``section``: all that was read of a model with more parts."""
     found = []
     if architecture == "NemotronHForCausalLM":
         found.append("one precision per kind of block: single bf16 blocks are not told apart")
