@@ -16,6 +16,7 @@ from aiconf.engine.traits import backend_names
 from aiconf.errors import UserError, unknown
 from aiconf.model.library import checkpoints, load_model
 from aiconf.model.spec import ModelSpec
+from aiconf.model.traffic import images_of, workload_of
 from aiconf.report.replay import ReplayResult, replay_result
 from aiconf.report.result import EstimateResult, SearchResult
 from aiconf.search.estimate import Setting, estimate_point
@@ -24,7 +25,7 @@ from aiconf.search.search import search as _search
 from aiconf.simulate.demand import demand_of
 from aiconf.simulate.scenario import Deployed
 from aiconf.units import from_ms
-from aiconf.workload import Sla, Workload, require_whole
+from aiconf.workload import Sla, require_whole
 
 ANY = "any"
 
@@ -92,6 +93,8 @@ def search(
     *,
     latency: float | None = None,
     prefix: int = 0,
+    images: int = 0,
+    image_size: str | None = None,
     backend: str = "vllm",
     backend_version: str | None = None,
     decode_system: str | None = None,
@@ -118,6 +121,9 @@ def search(
         GPUs that may be used.
     isl, osl, prefix
         Prompt and output tokens per request; leading prompt tokens already cached.
+    images, image_size
+        Images per request and their size in pixels, like ``1024x768``. Their tokens come in
+        addition to ``isl``, which is text.
     ttft, tpot, latency
         Targets for the means in milliseconds; None: no target.
     backend
@@ -148,11 +154,11 @@ def search(
         One line: what is wrong and what would be right.
     """
     _texts(model=model, system=system, backend=backend)
-    work = Workload(isl, osl, prefix)
     sla = Sla(_target("ttft", ttft), _target("tpot", tpot), _target("latency", latency))
     folder = Path(perf_db) if perf_db is not None else None
     fitted = Path(calibration) if calibration is not None else None
     specs = _specs(model, precision)
+    work = workload_of(specs[0], isl, osl, prefix, images, image_size)
     names = _backends(backend)
     told = _margin(memory_margin)
     platforms = tuple(platform(system, name, folder, told, fitted) for name in names)
@@ -198,6 +204,8 @@ def estimate(
     prefill_batch: int = 1,
     token_budget: int | None = None,
     prefix: int = 0,
+    images: int = 0,
+    image_size: str | None = None,
     backend: str = "vllm",
     backend_version: str | None = None,
     decode_system: str | None = None,
@@ -231,7 +239,7 @@ def estimate(
     folder = Path(perf_db) if perf_db is not None else None
     fitted = Path(calibration) if calibration is not None else None
     spec = _specs(model, precision)[0]
-    work = Workload(isl, osl, prefix)
+    work = workload_of(spec, isl, osl, prefix, images, image_size)
     told = _margin(memory_margin)
     first = platform(system, backend, folder, told, fitted)
     _check_version(first, backend_version)

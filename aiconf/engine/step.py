@@ -19,6 +19,7 @@ from aiconf.engine.linear import LinearTimer
 from aiconf.engine.trait_schema import Exchange as ExchangeKernel
 from aiconf.engine.trait_schema import Host
 from aiconf.engine.traits import Traits
+from aiconf.engine.vision import VisionTimer
 from aiconf.model.activations import BF16
 from aiconf.model.operators import (
     Collective,
@@ -113,6 +114,7 @@ class StepModel:
         )  # fmt: skip
         each = traits.host.seconds_per_launch
         self._launch = (launched[0] * each, launched[1] * each)
+        self._vision: VisionTimer | None = None  # built once images are timed
 
     def seconds(self, batch: Batch) -> Array:
         """Seconds of each iteration of ``batch``: every rank, all layers, one pass."""
@@ -122,7 +124,22 @@ class StepModel:
             total += self._linear.seconds(batch)
         for curves, tokens in zip(self._all, (rank, group, sampled), strict=True):
             total += curves.total_at(tokens)
-        return total + self._host(batch, sampled, total)
+        total = total + self._host(batch, sampled, total)
+        if batch.images.any():
+            total = total + self.image_seconds(batch.images, batch.patches)
+        return total
+
+    def image_seconds(self, images: Array, patches: Array) -> Array:
+        """Seconds that encoding ``images`` of ``patches`` each adds to an iteration."""
+        return self._encoder().seconds(images, patches)
+
+    def _encoder(self) -> VisionTimer:
+        if self._vision is None:
+            tower = self.spec.vision
+            if tower is None:
+                raise ValueError(f"{self.spec.name} has no vision tower")
+            self._vision = VisionTimer(self._tables, tower, self.parallel, self.traits)
+        return self._vision
 
     @property
     def exposed_seconds(self) -> float:
@@ -175,6 +192,8 @@ class StepModel:
         self._linear.add(total[PART["attention"]], batch)
         gpu = total.sum(axis=(0, 1))
         total[PART["overhead"], Origin.INTERPOLATED] += self._host(batch, sampled, gpu)
+        if batch.images.any():
+            self._encoder().add(total, batch.images, batch.patches)
         return StepTime(total.sum(axis=(0, 1)), total.sum(axis=1), total.sum(axis=0))
 
     def _tokens(self, batch: Batch) -> tuple[Array, Array, Array]:

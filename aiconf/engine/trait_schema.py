@@ -242,6 +242,18 @@ class Communication:
     all_to_all_flags: Mapping[AllToAll, str]
 
 
+@dataclass(frozen=True)
+class Vision:
+    """How a vision tower runs.
+
+    parallel: what tensor-parallel ranks divide by default: ``weights`` of the tower, or the images
+    while each holds it whole (``data``); ranks that the heads do not divide by take images.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
+    parallel: Literal["weights", "data"]
+
+
 Producer = Literal["norm", "attention", "activation"]
 Block = Literal["experts", "latent", "indexer", "linear"]
 Small = Literal[

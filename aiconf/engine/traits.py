@@ -28,6 +28,7 @@ from aiconf.engine.trait_schema import (
     Scheduler,
     Small,
     Tier,
+    Vision,
 )
 from aiconf.errors import unknown
 from aiconf.parallel import Parallel, pod_gpus
@@ -70,6 +71,7 @@ class Traits:
     layouts: Layouts
     communication: Communication
     host: Host
+    vision: Vision
     kernels: Mapping[str, Mapping[int, tuple[str, ...]]]
     serial_prefill: tuple[str, ...]
     moe_settings: Mapping[str, str]

@@ -14,7 +14,7 @@ Document = dict[str, Any]
 NAMES = {"agg": "aggregated", "disagg": "disaggregated"}
 _PARTS = {
     "gemm": "GEMM", "attention": "attention", "moe": "MoE", "communication": "communication",
-    "memory": "memory ops", "overhead": "overhead",
+    "memory": "memory ops", "vision": "vision tower", "overhead": "overhead",
 }  # fmt: skip
 _OBJECTIVES = {
     "throughput": "most output tok/s/GPU", "latency": "lowest request latency",
@@ -187,7 +187,7 @@ def part_rows(iteration: Document) -> list[tuple[str, float, float]]:
     return [
         (label, iteration["parts_ms"][part], iteration["parts_ms"][part] / iteration["ms"])
         for part, label in _PARTS.items()
-        if iteration["parts_ms"][part] > 0
+        if iteration["parts_ms"].get(part, 0.0) > 0
     ]
 
 
