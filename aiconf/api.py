@@ -16,7 +16,7 @@ from aiconf.engine.traits import backend_names
 from aiconf.errors import UserError, unknown
 from aiconf.model.library import checkpoints, load_model
 from aiconf.model.spec import ModelSpec
-from aiconf.model.traffic import images_of, workload_of
+from aiconf.model.traffic import Asked, images_of
 from aiconf.report.replay import ReplayResult, replay_result
 from aiconf.report.result import EstimateResult, SearchResult
 from aiconf.search.estimate import Setting, estimate_point
@@ -158,7 +158,7 @@ def search(
     folder = Path(perf_db) if perf_db is not None else None
     fitted = Path(calibration) if calibration is not None else None
     specs = _specs(model, precision)
-    work = workload_of(specs[0], isl, osl, prefix, images, image_size)
+    work = Asked(isl, osl, prefix, images, image_size).of(specs[0])
     names = _backends(backend)
     told = _margin(memory_margin)
     platforms = tuple(platform(system, name, folder, told, fitted) for name in names)
@@ -239,7 +239,7 @@ def estimate(
     folder = Path(perf_db) if perf_db is not None else None
     fitted = Path(calibration) if calibration is not None else None
     spec = _specs(model, precision)[0]
-    work = workload_of(spec, isl, osl, prefix, images, image_size)
+    work = Asked(isl, osl, prefix, images, image_size).of(spec)
     told = _margin(memory_margin)
     first = platform(system, backend, folder, told, fitted)
     _check_version(first, backend_version)
@@ -271,6 +271,8 @@ def replay(
     isl: int = 1024,
     osl: int = 128,
     *,
+    images: int = 0,
+    image_size: str | None = None,
     concurrency: int | None = None,
     rate: float | None = None,
     static: int | None = None,
@@ -340,14 +342,15 @@ def replay(
     fitted = Path(calibration) if calibration is not None else None
     place = platform(system, backend, folder, (), fitted)
     _check_version(place, backend_version)
+    spec = _specs(model, precision)[0]
     demand = demand_of(
         {"concurrency": concurrency, "rate": rate, "static": static, "offline": offline},
         Path(trace) if trace is not None else None,
         isl=isl, osl=osl, least=length_range, length_cv=length_cv, process=arrivals, cv=cv,
-        requests=requests, warmup=warmup,
+        requests=requests, warmup=warmup, images=images_of(spec, images, image_size),
     )  # fmt: skip
     deployed = Deployed(
-        spec=_specs(model, precision)[0],
+        spec=spec,
         platform=place,
         layout=layout,
         workers=workers,

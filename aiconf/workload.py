@@ -37,6 +37,10 @@ class Images:
         """Prompt tokens of all images of a request."""
         return self.count * self.tokens
 
+    def __str__(self) -> str:
+        what = "image" if self.count == 1 else "images"
+        return f"{self.count} {what} of {self.size} ({self.prompt_tokens:,} tokens)"
+
     @property
     def size(self) -> str:
         """Width and height as they are written, like 1024x768."""

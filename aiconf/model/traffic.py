@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from aiconf.errors import UserError
 from aiconf.model.spec import ModelSpec
@@ -12,25 +13,36 @@ IMAGE_SIZE = "1024x1024"  # where images are asked for and their size is not
 _LONGEST = 100_000  # pixels of a side; beyond it a size is a slip
 
 
-def workload_of(
-    spec: ModelSpec, isl: int, osl: int, prefix: int = 0, images: int = 0, size: str | None = None
-) -> Workload:
-    """Requests of ``isl`` tokens of text and ``images`` images, as ``spec`` reads them.
+@dataclass(frozen=True)
+class Asked:
+    """Requests as a user asks for them, before a model is known.
 
-    Raises
-    ------
-    UserError
-        For lengths or a size that cannot be, and for images where the model has no tower.
+    isl: tokens of text; those of ``images`` come in addition. image_size: WIDTHxHEIGHT in pixels.
     """
-    require_whole("isl", isl, 1)
-    found = images_of(spec, images, size)
-    if found is None:
-        return Workload(isl, osl, prefix)
-    return Workload(isl + found.prompt_tokens, osl, prefix, found)
+
+    isl: int
+    osl: int
+    prefix: int = 0
+    images: int = 0
+    image_size: str | None = None
+
+    def of(self, spec: ModelSpec) -> Workload:
+        """Return the requests in the tokens of ``spec``.
+
+        Raises
+        ------
+        UserError
+            For lengths or a size that cannot be, and for images where the model has no tower.
+        """
+        require_whole("isl", self.isl, 1)
+        found = images_of(spec, self.images, self.image_size)
+        if found is None:
+            return Workload(self.isl, self.osl, self.prefix)
+        return Workload(self.isl + found.prompt_tokens, self.osl, self.prefix, found)
 
 
 def images_of(spec: ModelSpec, count: int, size: str | None) -> Images | None:
-    """Images of one request; None for none (see `workload_of`)."""
+    """Images of one request; None for none (see ``Asked.of``)."""
     require_whole("images", count, 0)
     if size is not None and not count:
         raise UserError(f"image size {size} is of no image: give --images too")
