@@ -129,6 +129,12 @@ def require(at: Runtime, feature: str) -> None:
         )
 
 
+def has(at: Runtime, feature: str) -> bool:
+    """Whether the release knows ``feature``, one of those that not all releases have."""
+    need = _releases().needs.get(at.backend, {}).get(feature)
+    return need is None or not _older(at.dynamo, need.since)
+
+
 def _older(release: str, than: str) -> bool:
     return _numbers(release) < _numbers(than)
 

@@ -253,6 +253,15 @@ class Traits:
             f"modelled: use pp 1 in {role} workers"
         )
 
+    def allows_images_apart(self) -> str | None:
+        """Return why images cannot be served by prefill workers beside decode workers, if so."""
+        if self.vision.apart:
+            return None
+        return (
+            f"Dynamo serves images with {self.title} by aggregated workers only: leave prefill "
+            "and decode together, or leave out the images"
+        )
+
     def spreads(self, parallel: Parallel, gpus_per_node: int) -> bool:
         """Whether a worker can be cut into equal pods, one per node."""
         pod = pod_gpus(parallel.gpus, gpus_per_node)

@@ -145,6 +145,9 @@ def _disaggregated(setting: Setting) -> tuple[Request, Found]:
     if work.osl == 1:
         raise UserError("osl 1 has nothing to decode: leave out the prefill layout")
     prefilling = setting.prefill_platform or setting.platform
+    apart = work.images and prefilling.traits.allows_images_apart()
+    if apart:
+        raise UserError(apart)
     before = _legal(setting, prefilling, str(setting.prefill_layout), "prefill")
     after = _legal(setting, setting.decode_platform, setting.layout, "decode")
     gpus = setting.prefill_workers * before.parallel.gpus + setting.workers * after.parallel.gpus

@@ -87,6 +87,9 @@ def run(deployed: Deployed, demand: Demand, seed: int = 0) -> Scenario:
         split = causes(replay.spans, after.step, lanes, replay.duration, verified, shown)
         return Scenario(replay, worker, None, deployed.workers * worker.gpus, {"worker": split})
     place = deployed.prefill_platform or deployed.platform
+    apart = load.images and place.traits.allows_images_apart()
+    if apart:
+        raise UserError(apart)
     before = _engine(deployed, place, deployed.prefill_layout, load)
     first = before.step.parallel
     replay = disaggregated(
