@@ -37,6 +37,17 @@ class Images:
         """Prompt tokens of all images of a request."""
         return self.count * self.tokens
 
+    def encoded(self, done: int, chunk: int) -> int:
+        """Images that are encoded for ``chunk`` prompt tokens behind ``done``, images first.
+
+        An image is encoded in the iteration that computes the first of its tokens (vLLM
+        v1/core/sched/scheduler.py, _try_schedule_encoder_inputs).
+        """
+        before, after = (
+            min(-(-tokens // self.tokens), self.count) for tokens in (done, done + chunk)
+        )
+        return after - before
+
     def __str__(self) -> str:
         what = "image" if self.count == 1 else "images"
         return f"{self.count} {what} of {self.size} ({self.prompt_tokens:,} tokens)"

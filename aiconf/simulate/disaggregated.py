@@ -206,8 +206,9 @@ class DisaggregatedReplay:
                 share = chunk / sum(mine)
                 attention = share * sum(timer.prompt_attention(prompt, 0) for prompt in mine)
             seconds = timer.mixed(chunk, chunk * ranks, 0, 0.0, attention, len(mine))
-            fresh = -(-images * (past + chunk) // sum(mine)) - shown
-            seconds, shown = seconds + timer.encode(fresh), shown + fresh
+            if images:
+                fresh = -(-images * (past + chunk) // sum(mine)) - shown
+                seconds, shown = seconds + timer.encode(fresh), shown + fresh
             # Chunks behind the first overlap with it in the stages of a pipeline.
             total += seconds if rounds == 0 else seconds / side.pipeline
             past, left, rounds = past + chunk, left - chunk, rounds + 1

@@ -25,7 +25,6 @@ from aiconf.simulate.rank import Rank
 from aiconf.simulate.requests import Load, Replay
 from aiconf.simulate.spans import Row, Spans
 from aiconf.simulate.timer import IterationTimer
-from aiconf.workload import Images
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,6 @@ class EngineReplay:
         # Drafts that are not kept take room in the cache until they are found out.
         self._lost = limits.lost + self._verified - 1
         self._ranks = [Rank() for _ in range(ranks)]
-        self._images: Images | None = None
         self._prompt: list[int] = []
         self._left: list[int] = []  # output tokens still to come
         self._need: list[int] = []  # decode iterations that those after the first take
@@ -135,8 +133,7 @@ class EngineReplay:
         )
 
     def _start(self, load: Load) -> None:
-        count = len(load)
-        self._images = load.images
+        count, self._images = len(load), load.images
         self._prompt, self._left = load.prompt.tolist(), load.output.tolist()
         after = load.output - 1
         if self._speculation is not None:
@@ -204,9 +201,7 @@ class EngineReplay:
             own, shown = 0.0, 0
             for request, chunk in chunks:
                 own += timer.prompt_attention(chunk, self._done[request])
-                if self._images:
-                    shown += self._begun(self._done[request] + chunk)
-                    shown -= self._begun(self._done[request])
+                shown += self._images.encoded(self._done[request], chunk) if self._images else 0
                 self._done[request] += chunk
                 rank.kv += chunk
                 rank.booked -= chunk
@@ -225,7 +220,7 @@ class EngineReplay:
         if not worked:
             return False
         seconds = timer.mixed(busiest, everywhere, decode, context, attention, sampled)
-        seconds += timer.encode(images)
+        seconds += timer.encode(images) if images else 0.0
         self._now += seconds
         self._prompt_seconds += seconds
         self._iterations += 1
@@ -237,15 +232,6 @@ class EngineReplay:
             self._first_token(rank, request)
         self._note(1, seconds, max(busiest - decode * verified, 0), decode, running, fresh)
         return True
-
-    def _begun(self, tokens: int) -> int:
-        """Images of a prompt that are encoded once so many of its tokens are computed.
-
-        An image is encoded in the iteration that computes the first of its tokens (vLLM
-        v1/core/sched/scheduler.py, _try_schedule_encoder_inputs).
-        """
-        assert self._images is not None
-        return min(-(-tokens // self._images.tokens), self._images.count)
 
     def _fresh(self, begin: float) -> tuple[int, float]:
         """Sequences that joined since the last decode iteration, and how long they waited."""
