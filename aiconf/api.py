@@ -319,6 +319,8 @@ def replay(
     length_range, length_cv
         Lengths are uniform from that share of ``isl`` and ``osl`` (1: fixed), or lognormal with
         that coefficient of variation around them.
+    images, image_size
+        Of each request, beside the ``isl`` tokens of its text.
     token_budget, max_sequences
         Settings of the engine; None: its defaults.
     drafts, acceptance

@@ -99,6 +99,27 @@ def test_images_come_back_from_the_annotations(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("backend", "told_by", "instead"),
+    [
+        ("vllm", "--mm-encoder-tp-mode\n                - weights",
+         "--mm-encoder-tp-mode\n                - data"),
+        ("sglang", "--enable-multimodal", "--enable-multimodal\n                - "
+         "--mm-enable-dp-encoder"),
+    ],
+)  # fmt: skip
+def test_how_ranks_share_the_tower_is_read_back(backend, told_by, instead, tmp_path):
+    text = told(shown(backend))
+    found = []
+    for name, body in (("a.yaml", text), ("b.yaml", text.replace(told_by, instead))):
+        (tmp_path / name).write_text(body)
+        reading = read_manifest(tmp_path / name, 500, 100, images=3, image_size="1280x960")
+        assert not [note for note in reading.notes if "mm-" in note]
+        found.append(predicted(reading, 4).best["ttft_ms"])
+    assert text.count(told_by) == 1
+    assert found[0] != found[1]
+
+
+@pytest.mark.parametrize(
     ("key", "value", "says"),
     [
         ("aiconf/images", '"three"', "annotation aiconf/images: 'three' is not a whole number"),

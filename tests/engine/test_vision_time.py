@@ -72,6 +72,15 @@ def test_heads_that_do_not_divide_share_out_the_images():
     assert nine > 1.5 * eight
 
 
+def test_an_engine_told_so_shares_out_the_images():
+    place = platform("h200_sxm", "vllm", changes=(("vision.parallel", "data"),))
+    apart = VisionTimer(place.tables, SPEC.vision, Parallel(tp=4), place.traits)
+    each, four = (apart.seconds(np.array([n]), PATCHES)[0] for n in (1.0, 4.0))
+    assert each == pytest.approx(four)
+    assert each == pytest.approx(seconds(1.0)[0])
+    assert apart.seconds(np.array([20.0]), PATCHES)[0] < seconds(20.0, "tp4")[0]
+
+
 def test_a_pipeline_waits_for_its_first_stage():
     assert seconds(4.0, "tp1pp2")[0] == pytest.approx(2 * seconds(4.0)[0])
 

@@ -253,6 +253,8 @@ def _changes(stated: Stated, backend: str, role: Role) -> Changes:
         changes.append(("graphs.prefill", "none"))
     if stated.exchange is not None:
         changes.append(("communication.exchange", stated.exchange))
+    if stated.vision is not None:
+        changes.append(("vision.parallel", stated.vision))
     return tuple(changes)
 
 
