@@ -89,12 +89,12 @@ def _vision(
     """Read the vision tower; None where there is none or its kind is not known."""
     if family.vision is None or not config.get("vision_config"):
         return None
-    found = family.vision(config.section("vision_config"), text)
+    found = family.vision(config, text)
     if pixels is None:
         return found
     from aiconf.model.families.tower import with_processor
 
-    return with_processor(found, pixels)
+    return with_processor(found, pixels, "preprocessor_config.json")
 
 
 def _architecture(config: Config) -> str:

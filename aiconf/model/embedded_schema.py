@@ -99,13 +99,14 @@ class VisionFile(Strict):
     merge: PositiveInt
     out: PositiveInt
     positions: PositiveInt
-    processor: str = Field(pattern="^(qwen|kimi_k25|kimi_k3)$")
+    processor: str = Field(pattern="^(qwen|kimi_k25|kimi_k3|gemma3)$")
     frames: PositiveInt = 1
     mergers: PositiveInt = 1
     bias: bool = True
     layer_norm: bool = True
     projector_split: bool = True
     post_norm: bool = False
+    pooled: bool = False
 
 
 class CheckpointFile(Strict):

@@ -22,10 +22,11 @@ class PatchLimits:
     rounding: ``nearest``: each side to the nearest multiple of patch x merge, then scaled into the
     limits, up or down (transformers models/qwen2_vl/image_processing_qwen2_vl.py, smart_resize).
     ``pad``: scaled down into the limits, never up, and each side padded to such a multiple
-    (navit_resize of Kimi's processor). side: most patches along one side; 0: no limit.
+    (navit_resize of Kimi's processor). ``fixed``: every image is made ``most`` patches.
+    side: most patches along one side; 0: no limit.
     """
 
-    rounding: Literal["nearest", "pad"]
+    rounding: Literal["nearest", "pad", "fixed"]
     least: int
     most: int
     side: int = 0
@@ -39,7 +40,8 @@ class VisionTower:
     position embeddings. out: width of the language model's tokens. mergers: projections of the
     same shape; Qwen3-VL has one more for each layer that DeepStack reads. projector_split: whether
     engines divide them over TP ranks. bias: on every product; layer_norm: norms with a bias.
-    post_norm: the projector norms what it writes, and not what it reads.
+    post_norm: the projector norms what it writes, and not what it reads. pooled: joined patches are
+    averaged and projected by one product without a bias (Gemma-3), in place of a merger.
     """
 
     layers: int
@@ -58,6 +60,7 @@ class VisionTower:
     layer_norm: bool = True
     projector_split: bool = True
     post_norm: bool = False
+    pooled: bool = False
 
     @property
     def joined(self) -> int:
@@ -72,6 +75,8 @@ class VisionTower:
         ValueError
             For an image longer than 200 times its other side, which Qwen's processor refuses.
         """
+        if self.limits.rounding == "fixed":
+            return self.limits.most
         if self.limits.rounding == "pad":
             sides = self._padded(width, height)
         else:
@@ -126,9 +131,13 @@ def vision_parameters(tower: VisionTower, tp: int = 1) -> float:
     shared = split if tower.projector_split else 1
     merger = (joined * joined + joined * tower.out + joined * tower.bias) / shared
     merger += tower.out * tower.bias
+    if tower.pooled:
+        merger = hidden * tower.out
     norms = norm + (tower.mergers - 1) * joined * 2
     if tower.post_norm:
         norms = norm + tower.out
+    elif tower.pooled:
+        norms += hidden  # of the tower's own last norm, and of the pooled patches
     elif not tower.projector_split:
         norms += norm  # the encoder's own last norm, before the projector's
     return tower.layers * layer + patches + tower.mergers * merger + norms

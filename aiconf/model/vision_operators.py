@@ -83,6 +83,12 @@ def _per_patch(tower: VisionTower, tp: int) -> Iterator[Simple]:
 def _per_token(tower: VisionTower, tp: int) -> Iterator[Simple]:
     joined, mergers = tower.joined, tower.mergers
     ranks = tp if tower.projector_split else 1
+    if tower.pooled:
+        yield _pass(joined, 1, 1, 1, "activation")  # the average
+        yield _pass(tower.hidden, _NORM, 1, 1, "norm")
+        yield _gemm(tower.out, tower.hidden, 1)
+        yield _pass(tower.out, _NORM, 1, 1, "embedding")
+        return
     yield _pass(joined, _NORM, 1, mergers, "norm")
     yield _gemm(joined // ranks, joined, mergers)
     yield _pass(joined // ranks, _ACTIVATION, 1, mergers, "activation")

@@ -75,7 +75,7 @@ def test_rows_of_a_file_have_images_of_their_own(aiconf, tmp_path):
         ([*ESTIMATE, "--images", "500"], "exceed the 262144 that Qwen3-VL-8B-Instruct-FP8"),
         ([*ESTIMATE, *IMAGES, "--prefix", "4000"], "prefix 4000 must be shorter than isl 4000"),
         ([*SEARCH, *IMAGES, "--model", "qwen3-32b"], "Qwen3-32B-FP8 takes no images"),
-        ([*SIMULATE, *IMAGES, "--model", "gemma-3-27b"], "gemma-3-27b-it takes no images"),
+        ([*SIMULATE, *IMAGES, "--model", "gemma-4-31b"], "takes no images: it has no vision tower"),
         ([*SEARCH, *IMAGES, "--backend", "sglang", "--mode", "disagg"],
          "Dynamo serves images with SGLang by aggregated workers only"),
         ([*ESTIMATE, *IMAGES, "--backend", "sglang", "--prefill-layout", "tp1"],

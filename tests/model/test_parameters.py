@@ -44,9 +44,10 @@ PUBLISHED = {
     "Phi-4": (14.7, None),
     "Phi-4-mini": (3.84, None),
     "Granite-3.3-8B": (8.17, None),
-    "Gemma-3-27B": (25.6 + 1.42, None),  # embedding and the rest, as the report counts them
-    "Gemma-3-12B": (10.8 + 1.01, None),
-    "Gemma-3-4B": (3.2 + 0.675, None),
+    # embedding, vision encoder and the rest, as the report counts them
+    "Gemma-3-27B": (25.6 + 1.416 + 0.417, None),
+    "Gemma-3-12B": (10.8 + 1.012 + 0.417, None),
+    "Gemma-3-4B": (3.2 + 0.675 + 0.417, None),
     "Kimi-K3": (2800.0, None),
     "Gemma-4-31B": (30.7, None),
     "Gemma-4-26B-A4B": (25.2, 3.8),
@@ -150,6 +151,8 @@ def test_broken_file(tmp_path):
         ("Qwen/Qwen3-VL-4B-Instruct", 8_875_631_616),
         ("Qwen/Qwen3-VL-8B-Instruct", 17_534_247_392),
         ("Qwen/Qwen3-VL-32B-Instruct", 66_714_780_128),
+        ("google/gemma-3-4b-it", 2 * 4_300_079_472),
+        ("google/gemma-3-12b-it", 2 * 12_187_325_040),
         ("openai/gpt-oss-20b", 13_761_264_768),
         ("openai/gpt-oss-120b", 65_248_815_744),
         ("deepseek-ai/DeepSeek-V3", 688_586_727_753),

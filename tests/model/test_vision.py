@@ -17,6 +17,7 @@ from aiconf.parallel import Parallel
 
 QWEN = load_model("Qwen3-VL-8B").vision
 KIMI = load_model("Kimi-K2.5").vision
+GEMMA = load_model("gemma-3-4b").vision
 
 TEXT = {
     "hidden_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -50,6 +51,7 @@ def config(vision=VISION, **more):
         (KIMI, 28, 28, 1),  # never enlarged
         (KIMI, 29, 28, 2),
         (KIMI, 14 * 600, 14, 256),  # at most 512 patches along a side
+        (GEMMA, 100, 3000, 256),  # every image is made 896 x 896 and pooled
     ],
 )
 def test_tokens_of_an_image(tower, width, height, tokens):
@@ -132,6 +134,21 @@ def test_an_embedded_file_agrees_with_the_config_of_its_family():
     assert read_config(config(figures)).vision == QWEN
 
 
+def test_a_tower_whose_patches_are_pooled_is_read():
+    siglip = {
+        "hidden_size": 1152, "num_attention_heads": 16, "num_hidden_layers": 27,
+        "intermediate_size": 4304, "patch_size": 14, "image_size": 896,
+    }  # fmt: skip
+    text = TEXT | {"sliding_window": 512, "sliding_window_pattern": 2, "hidden_size": 2560}
+    figures = {
+        "architectures": ["Gemma3ForConditionalGeneration"], "text_config": text,
+        "vision_config": siglip, "mm_tokens_per_image": 256,
+    }  # fmt: skip
+    assert read_config(figures).vision == GEMMA
+    with pytest.raises(UserError, match="64 x 64 patches of an image that become 250 tokens"):
+        read_config(figures | {"mm_tokens_per_image": 250})
+
+
 def test_the_image_processor_beside_a_config_sets_the_limits(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config()))
     beside = {"size": {"shortest_edge": 4096, "longest_edge": 262144}}
@@ -140,10 +157,43 @@ def test_the_image_processor_beside_a_config_sets_the_limits(tmp_path):
     assert (limits.least, limits.most) == (16, 1024)
 
 
+@pytest.mark.parametrize(
+    ("beside", "says"),
+    [
+        ({"size": {"longest_edge": "big"}}, "'longest_edge' must be a positive number: big"),
+        ({"size": {"longest_edge": 100}}, "images of 256 to 0 patches of 16 pixels cannot be"),
+        ({"min_pixels": -1}, "'min_pixels' must be a positive number: -1"),
+    ],
+)
+def test_an_image_processor_that_cannot_be(tmp_path, beside, says):
+    (tmp_path / "config.json").write_text(json.dumps(config()))
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(beside))
+    with pytest.raises(UserError, match=says):
+        read_config(tmp_path)
+
+
+@pytest.mark.parametrize("size", [896, None, {"height": 3}])
+def test_an_image_processor_that_says_nothing_of_limits(tmp_path, size):
+    (tmp_path / "config.json").write_text(json.dumps(config()))
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({"size": size}))
+    assert read_config(tmp_path).vision.limits == QWEN.limits
+
+
+@pytest.mark.parametrize(
+    ("vision", "says"),
+    [
+        (VISION | {"deepstack_visual_indexes": 3}, "'deepstack_visual_indexes' must be a list"),
+        (VISION | {"patch_size": 0}, "'patch_size' must be a whole number of at least 1"),
+        (3, "'vision_config' is missing or not an object"),
+    ],
+)
+def test_a_tower_that_cannot_be(vision, says):
+    with pytest.raises(UserError, match=says):
+        read_config(config(vision))
+
+
 def test_an_unknown_tower_is_said_to_be_left_out():
-    figures = config() | {"architectures": ["Gemma3ForConditionalGeneration"]}
-    figures["text_config"] = TEXT | {"sliding_window": 512, "sliding_window_pattern": 2}
-    spec = read_config(figures)
+    spec = read_config(config() | {"architectures": ["Mistral3ForConditionalGeneration"]})
     assert spec.vision is None
     assert any("vision weights are not counted" in note for note in spec.notes)
 

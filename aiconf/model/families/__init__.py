@@ -17,7 +17,7 @@ class Family:
 
     section: where config.json holds the language model's figures. experts: where a layer holds
     its routed experts, as lists of quantised modules name them. vision: reads the tower from
-    ``vision_config`` and the language model's figures; None: the tower is not known.
+    the whole config and the language model's part; None: the tower is not known.
     """
 
     layers: Callable[[Config], tuple[LayerGroup, ...]]
@@ -51,7 +51,9 @@ FAMILIES: dict[str, Family] = {
     ),
     "Llama4ForConditionalGeneration": Family(pattern.llama4, section="text_config"),
     "Gemma3ForCausalLM": Family(pattern.gemma3),
-    "Gemma3ForConditionalGeneration": Family(pattern.gemma3, section="text_config"),
+    "Gemma3ForConditionalGeneration": Family(
+        pattern.gemma3, section="text_config", vision=tower.siglip
+    ),
     "Gemma4ForConditionalGeneration": Family(
         pattern.gemma4, section="text_config", experts="experts"
     ),
