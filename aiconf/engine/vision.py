@@ -92,7 +92,5 @@ class VisionTimer:
         if isinstance(operator, Collective):
             moved = operator.bytes_per_token * TOKENS
             return collective_seconds(tables, operator.op, operator.ranks, moved, eager=True)
-        time, origin = memory_seconds(
-            tables, operator.bytes_per_token * TOKENS / operator.launches
-        )
+        time, origin = memory_seconds(tables, operator.bytes_per_token * TOKENS / operator.launches)
         return time * operator.launches, origin

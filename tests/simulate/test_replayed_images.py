@@ -124,6 +124,4 @@ def test_a_trace_does_not_say_which_tokens_are_images(tmp_path):
 
 def test_sglang_has_no_prefill_workers_that_encode():
     with pytest.raises(UserError, match="Dynamo serves images with SGLang by aggregated workers"):
-        replay(
-            MODEL, SYSTEM, "tp1", concurrency=2, prefill_layout="tp1", backend="sglang", **ASKED
-        )
+        replay(MODEL, SYSTEM, "tp1", concurrency=2, prefill_layout="tp1", backend="sglang", **ASKED)
