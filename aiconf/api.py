@@ -17,6 +17,7 @@ from aiconf.engine.traits import backend_names
 from aiconf.errors import UserError, unknown
 from aiconf.model.library import checkpoints, in_precision
 from aiconf.model.spec import ModelSpec
+from aiconf.model.traffic import Asked, images_of
 from aiconf.report.replay import ReplayResult, replay_result
 from aiconf.report.result import EstimateResult, SearchResult
 from aiconf.search.estimate import Setting, estimate_point
@@ -25,7 +26,7 @@ from aiconf.search.search import search as _search
 from aiconf.simulate.demand import demand_of
 from aiconf.simulate.scenario import Deployed
 from aiconf.units import from_ms
-from aiconf.workload import Sla, Workload, require_whole
+from aiconf.workload import Sla, require_whole
 
 ANY = "any"
 
@@ -93,6 +94,8 @@ def search(
     *,
     latency: float | None = None,
     prefix: int = 0,
+    images: int = 0,
+    image_size: str | None = None,
     backend: str = "vllm",
     backend_version: str | None = None,
     decode_system: str | None = None,
@@ -119,6 +122,9 @@ def search(
         GPUs that may be used.
     isl, osl, prefix
         Prompt and output tokens per request; leading prompt tokens already cached.
+    images, image_size
+        Images per request and their size in pixels, like ``1024x768``. Their tokens come in
+        addition to ``isl``, which is text.
     ttft, tpot, latency
         Targets for the means in milliseconds; None: no target.
     backend
@@ -149,11 +155,11 @@ def search(
         One line: what is wrong and what would be right.
     """
     _texts(model=model, system=system, backend=backend)
-    work = Workload(isl, osl, prefix)
     sla = Sla(_target("ttft", ttft), _target("tpot", tpot), _target("latency", latency))
     folder = Path(perf_db) if perf_db is not None else None
     fitted = Path(calibration) if calibration is not None else None
     specs = _specs(model, precision)
+    work = Asked(isl, osl, prefix, images, image_size).of(specs[0])
     names = _backends(backend)
     told = _margin(memory_margin)
     platforms = tuple(platform(system, name, folder, told, fitted) for name in names)
@@ -199,6 +205,8 @@ def estimate(
     prefill_batch: int = 1,
     token_budget: int | None = None,
     prefix: int = 0,
+    images: int = 0,
+    image_size: str | None = None,
     backend: str = "vllm",
     backend_version: str | None = None,
     decode_system: str | None = None,
@@ -236,7 +244,7 @@ def estimate(
     folder = Path(perf_db) if perf_db is not None else None
     fitted = Path(calibration) if calibration is not None else None
     spec = _specs(model, precision)[0]
-    work = Workload(isl, osl, prefix)
+    work = Asked(isl, osl, prefix, images, image_size).of(spec)
     sla = Sla(_target("ttft", ttft), _target("tpot", tpot))
     told = _margin(memory_margin)
     first = platform(system, backend, folder, told, fitted)
@@ -269,6 +277,8 @@ def replay(
     isl: int = 1024,
     osl: int = 128,
     *,
+    images: int = 0,
+    image_size: str | None = None,
     concurrency: int | None = None,
     rate: float | None = None,
     static: int | None = None,
@@ -315,6 +325,8 @@ def replay(
     length_range, length_cv
         Lengths are uniform from that share of ``isl`` and ``osl`` (1: fixed), or lognormal with
         that coefficient of variation around them.
+    images, image_size
+        Of each request, beside the ``isl`` tokens of its text.
     token_budget, max_sequences
         Settings of the engine; None: its defaults.
     drafts, acceptance
@@ -338,14 +350,15 @@ def replay(
     fitted = Path(calibration) if calibration is not None else None
     place = platform(system, backend, folder, (), fitted)
     _check_version(place, backend_version)
+    spec = _specs(model, precision)[0]
     demand = demand_of(
         {"concurrency": concurrency, "rate": rate, "static": static, "offline": offline},
         Path(trace) if trace is not None else None,
         isl=isl, osl=osl, least=length_range, length_cv=length_cv, process=arrivals, cv=cv,
-        requests=requests, warmup=warmup,
+        requests=requests, warmup=warmup, images=images_of(spec, images, image_size),
     )  # fmt: skip
     deployed = Deployed(
-        spec=_specs(model, precision)[0],
+        spec=spec,
         platform=place,
         layout=layout,
         workers=workers,

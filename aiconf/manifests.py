@@ -10,11 +10,12 @@ from aiconf.engine.changes import Changes
 from aiconf.engine.engine import Platform
 from aiconf.engine.platform import platform
 from aiconf.engine.speculation import Speculation
+from aiconf.model.traffic import Asked
 from aiconf.report.baseline import baseline
 from aiconf.report.result import EstimateResult, SearchResult
 from aiconf.runs.history import past_facts
 from aiconf.search.deployed import predict, swept
-from aiconf.workload import Workload, require_whole
+from aiconf.workload import require_whole
 
 
 def places_of(perf_db: Path | None, calibration: Path | None) -> Places:
@@ -33,6 +34,8 @@ def read_manifest(
     osl: int = 1000,
     *,
     prefix: int = 0,
+    images: int = 0,
+    image_size: str | None = None,
     system: str | None = None,
     decode_system: str | None = None,
     perf_db: str | Path | None = None,
@@ -43,8 +46,8 @@ def read_manifest(
         Path(perf_db) if perf_db is not None else None,
         Path(calibration) if calibration is not None else None,
     )
-    work = Workload(isl, osl, prefix)
-    return read_plan(Path(path), work, places, system=system, decode_system=decode_system)
+    asked = Asked(isl, osl, prefix, images, image_size)
+    return read_plan(Path(path), asked, places, system=system, decode_system=decode_system)
 
 
 def estimate_manifest(
@@ -53,6 +56,8 @@ def estimate_manifest(
     osl: int = 1000,
     *,
     prefix: int = 0,
+    images: int = 0,
+    image_size: str | None = None,
     concurrency: int | None = None,
     system: str | None = None,
     decode_system: str | None = None,
@@ -82,7 +87,8 @@ def estimate_manifest(
     if concurrency is not None:
         require_whole("concurrency", concurrency, 1)
     reading = read_manifest(
-        path, isl, osl, prefix=prefix, system=system, decode_system=decode_system,
+        path, isl, osl, prefix=prefix, images=images, image_size=image_size, system=system,
+        decode_system=decode_system,
         perf_db=perf_db, calibration=calibration,
     )  # fmt: skip
     return predicted(reading, concurrency)
@@ -144,7 +150,10 @@ def compared(
     request = result.request
     work = request.workload
     reading = read_manifest(
-        path, work.isl, work.osl, prefix=work.prefix, system=request.platforms[0].system.name,
+        path, work.text, work.osl, prefix=work.prefix,
+        images=work.images.count if work.images else 0,
+        image_size=work.images.size if work.images else None,
+        system=request.platforms[0].system.name,
         decode_system=request.decode_platforms[0].system.name, perf_db=perf_db,
         calibration=calibration,
     )  # fmt: skip

@@ -28,6 +28,8 @@ from aiconf.cli.options import (
     Calibration,
     DecodeSystem,
     Force,
+    ImageCount,
+    ImageSize,
     Isl,
     KvDtype,
     Osl,
@@ -67,6 +69,8 @@ def estimate(
     isl: Isl = 4000,
     osl: Osl = 1000,
     prefix: Prefix = 0,
+    images: ImageCount = 0,
+    image_size: ImageSize = None,
     concurrency: Annotated[
         int, typer.Option("--concurrency", parser=whole, metavar="N",
                           help="Requests in flight per worker."),
@@ -149,7 +153,8 @@ def estimate(
     """
     options: dict[str, Any] = {
         "model": model, "system": system, "layout": layout, "isl": isl, "osl": osl,
-        "prefix": prefix, "concurrency": concurrency, "workers": workers,
+        "prefix": prefix, "images": images, "image_size": image_size,
+        "concurrency": concurrency, "workers": workers,
         "prefill_layout": prefill_layout, "prefill_workers": prefill_workers,
         "prefill_batch": prefill_batch, "token_budget": token_budget, "backend": backend,
         "backend_version": version_or_none(backend_version), "decode_system": decode_system,
@@ -193,7 +198,8 @@ def estimate(
 
 # What a manifest does not say; all else is read from it.
 _BESIDE_MANIFEST = (
-    "isl", "osl", "prefix", "concurrency", "system", "decode_system", "perf_db", "calibration",
+    "isl", "osl", "prefix", "images", "image_size", "concurrency", "system", "decode_system",
+    "perf_db", "calibration",
 )  # fmt: skip
 
 
@@ -220,6 +226,8 @@ def _manifest(
     lengths = {} if {"isl", "osl"} <= set(given) else asked_lengths(source)
     if {"isl", "osl"} & set(given):
         lengths.pop("prefix", None)  # it belongs to the lengths that the manifest names
+    if {"images", "image_size"} & set(given):
+        lengths.pop("image_size", None)
     _print(estimate_manifest(source, **lengths | given), save_dir, force, output, choices)
 
 

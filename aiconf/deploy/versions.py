@@ -136,6 +136,12 @@ def require(at: Runtime, feature: str) -> None:
         )
 
 
+def has(at: Runtime, feature: str) -> bool:
+    """Whether the release knows ``feature``, one of those that not all releases have."""
+    need = _releases().needs.get(at.backend, {}).get(feature)
+    return need is None or not _older(at.dynamo, need.since)
+
+
 def _older(release: str, than: str) -> bool:
     """Whether ``release`` is of an older series; patches change no flag."""
     return _series(release) < _series(than)

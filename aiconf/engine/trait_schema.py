@@ -246,6 +246,23 @@ class Communication:
     buffer_bytes: float = 0.0
 
 
+@dataclass(frozen=True)
+class Vision:
+    """How a vision tower runs.
+
+    parallel: what tensor-parallel ranks divide by default: ``weights`` of the tower, or the images
+    while each holds it whole (``data``); ranks that the heads do not divide by take images.
+    apart: whether Dynamo serves images where prefill and decode are apart and prefill workers
+    encode them. modalities: what an architecture calls an image in the engine's limits, where it
+    is not ``image``.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
+    parallel: Literal["weights", "data"]
+    apart: bool
+    modalities: Mapping[str, str]
+
+
 Producer = Literal["norm", "attention", "activation"]
 Block = Literal["experts", "latent", "indexer", "linear"]
 Small = Literal[

@@ -27,6 +27,7 @@ from aiconf.engine.trait_schema import (
     Scheduler,
     Small,
     Tier,
+    Vision,
 )
 from aiconf.errors import unknown
 from aiconf.model.cache import CacheKind
@@ -70,6 +71,7 @@ class Traits:
     layouts: Layouts
     communication: Communication
     host: Host
+    vision: Vision
     kernels: Mapping[str, Mapping[int, tuple[str, ...]]]
     serial_prefill: tuple[str, ...]
     moe_settings: Mapping[str, str]
@@ -258,6 +260,15 @@ class Traits:
                 "in decode workers"
             )
         return None
+
+    def allows_images_apart(self) -> str | None:
+        """Return why images cannot be served by prefill workers beside decode workers, if so."""
+        if self.vision.apart:
+            return None
+        return (
+            f"Dynamo serves images with {self.title} by aggregated workers only: leave prefill "
+            "and decode together, or leave out the images"
+        )
 
     def spreads(self, parallel: Parallel, gpus_per_node: int) -> bool:
         """Whether a worker can be cut into equal pods, one per node."""

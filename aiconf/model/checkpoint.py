@@ -15,6 +15,7 @@ from aiconf.model.foreign import foreign_architecture, foreign_file, foreign_fol
 from aiconf.model.mistral_params import from_params, is_params
 from aiconf.model.quantized import read_quantization
 from aiconf.model.spec import LayerGroup, ModelSpec
+from aiconf.model.vision import VisionTower
 
 # Where multimodal configs keep their language model.
 _SECTIONS = ("text_config", "llm_config", "language_config", "language_model")
@@ -42,12 +43,14 @@ def read_config(config: str | Path | Mapping[str, Any], name: str | None = None)
         return build(config, None, name or "config.json", name or "unnamed")
     path = _file(Path(config).expanduser())
     beside = path.with_name("hf_quant_config.json")
+    pixels = path.with_name("preprocessor_config.json")
     return build(
         _json(path),
         _json(beside) if beside.is_file() else None,
         str(path),
         name or path.resolve().parent.name,
         checkpoint=str(path.parent),
+        pixels=_json(pixels) if pixels.is_file() else None,
     )
 
 
@@ -70,8 +73,12 @@ def build(
     source: str,
     name: str,
     checkpoint: str | None = None,
+    pixels: Mapping[str, Any] | None = None,
 ) -> ModelSpec:
-    """Build the model from parsed files; ``source`` is what messages call config.json."""
+    """Build the model from parsed files; ``source`` is what messages call config.json.
+
+    beside: hf_quant_config.json. pixels: preprocessor_config.json of the image processor.
+    """
     if is_params(figures):
         figures = from_params(figures, source)
     config = Config(figures, source)
@@ -84,6 +91,7 @@ def build(
     if family and family.precisions:
         quantization = family.precisions(stated, quantization)
     tied = config.flag("tie_word_embeddings", family.tied if family else False)
+    vision = _vision(config, text, family, pixels)
     return ModelSpec(
         name=name.rsplit("/", 1)[-1],
         checkpoint=checkpoint or name,
@@ -99,6 +107,7 @@ def build(
         ),
         mtp_ends=family is not None and family.mtp_ends,
         streams=text.whole("hc_mult", default=1),
+        vision=vision,
         notes=(*notes, *_dtype(text), *mixed),
     )
 
@@ -113,7 +122,8 @@ def _read(
     notes = family.notes
     if family.section:
         text = config.section(family.section)
-        notes = (*notes, f"only {family.section} is modelled; vision weights are not counted")
+        if family.vision is None or not config.get("vision_config"):
+            notes = (*notes, f"only {family.section} is modelled; vision weights are not counted")
     return text, family.layers(text), notes
 
 
@@ -158,6 +168,20 @@ def _language_model(text: Config) -> str | None:
     wanted = str(text.get("model_type") or "").replace("_", "").removesuffix("text")
     by_type = {name.removesuffix("ForCausalLM").lower(): name for name in FAMILIES}
     return by_type.get(wanted)
+
+
+def _vision(
+    config: Config, text: Config, family: Family | None, pixels: Mapping[str, Any] | None
+) -> VisionTower | None:
+    """Read the vision tower; None where there is none or its kind is not known."""
+    if family is None or family.vision is None or not config.get("vision_config"):
+        return None
+    found = family.vision(config, text)
+    if pixels is None:
+        return found
+    from aiconf.model.families.tower import with_processor
+
+    return with_processor(found, pixels, "preprocessor_config.json")
 
 
 def _architecture(config: Config) -> str:

@@ -16,6 +16,7 @@ from aiconf.model.spec import (
     MoeFfn,
     Quantization,
 )
+from aiconf.model.vision import VisionTower
 from aiconf.resources import read_yaml
 
 
@@ -30,6 +31,7 @@ def read_family(path: Path) -> tuple[ModelSpec, ...]:
     """
     family = family_file(path)
     layers = tuple(_layer_group(group) for group in family["layers"])
+    vision = _vision(family["vision"]) if family["vision"] else None
     return tuple(
         ModelSpec(
             name=identifier.rsplit("/", 1)[-1],
@@ -44,6 +46,7 @@ def read_family(path: Path) -> tuple[ModelSpec, ...]:
             mtp_layers=family["mtp_layers"],
             mtp_ends=family["mtp_ends"],
             streams=family["streams"],
+            vision=vision,
             notes=tuple(checkpoint["notes"]),
         )
         for checkpoint in family["checkpoints"]
@@ -73,6 +76,13 @@ def family_file(path: Path) -> dict[str, Any]:
         first = problem.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "file"
         raise UserError(f"{path.name}: {where}: {first['msg']}") from None
+
+
+def _vision(figures: dict[str, Any]) -> VisionTower:
+    from aiconf.model.families.tower import processor
+
+    values = dict(figures)
+    return VisionTower(limits=processor(values.pop("processor")), **values)
 
 
 def _layer_group(group: dict[str, Any]) -> LayerGroup:

@@ -90,6 +90,28 @@ class QuantizationFile(Strict):
     group: PositiveInt = 128
 
 
+class VisionFile(Strict):
+    """`aiconf.model.vision.VisionTower`; processor: one of ``vision_processors.yaml``."""
+
+    layers: PositiveInt
+    hidden: PositiveInt
+    heads: PositiveInt
+    head_dim: PositiveInt
+    intermediate: PositiveInt
+    patch: PositiveInt
+    merge: PositiveInt
+    out: PositiveInt
+    positions: PositiveInt
+    processor: str = Field(pattern="^(qwen|kimi_k25|kimi_k3|gemma3)$")
+    frames: PositiveInt = 1
+    mergers: PositiveInt = 1
+    bias: bool = True
+    layer_norm: bool = True
+    projector_split: bool = True
+    post_norm: bool = False
+    pooled: bool = False
+
+
 class CheckpointFile(Strict):
     """A checkpoint: hub id, ids of others with the same shapes and precisions, total bytes."""
 
@@ -117,4 +139,5 @@ class FamilyFile(Strict):
     parameters: float | None = None
     active_parameters: float | None = None
     layers: list[GroupFile]
+    vision: VisionFile | None = None
     checkpoints: list[CheckpointFile]

@@ -13,6 +13,7 @@ from aiconf.model.cache import kv_layout, state_bytes
 from aiconf.model.formats import weight_bytes_per_element
 from aiconf.model.memory import Weights, active_parameters, layer_weights
 from aiconf.model.spec import Attention, LinearAttention, ModelSpec, MoeFfn, Precision
+from aiconf.model.vision import vision_parameters
 from aiconf.parallel import Parallel
 
 # Multiply-adds with the state per token and element of it: read with k, update, read with q
@@ -74,6 +75,8 @@ def _named(spec: ModelSpec) -> Iterator[tuple[str, Weights]]:
                     weights.count * group.count, weights.precision, weights.active * group.count
                 ),
             )
+    if spec.vision is not None:
+        yield "vision tower", Weights(vision_parameters(spec.vision), "bf16", 0)
     yield "output head", Weights(hidden, "bf16", hidden)  # the last norm
     if not spec.tied_embeddings:
         yield "output head", Weights(rows, spec.quantization.lm_head, rows)

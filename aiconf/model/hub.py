@@ -48,7 +48,11 @@ def read_hub(identifier: str, embedded: Iterable[str]) -> ModelSpec:
             )
         raise UserError(f"the hub has no config.json for '{identifier}': {hint}")
     beside = _fetch(identifier, "hf_quant_config.json", hint)
-    return build(figures, beside, f"{identifier} config.json", identifier)
+    pixels = None
+    if figures.get("vision_config"):
+        pixels = _fetch(identifier, "preprocessor_config.json", hint)
+    source = f"{identifier} config.json"
+    return build(figures, beside, source, identifier, pixels=pixels)
 
 
 def _cached(identifier: str) -> Path | None:

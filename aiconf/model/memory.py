@@ -31,6 +31,7 @@ from aiconf.model.spec import (
     Quantization,
     draft_layer,
 )
+from aiconf.model.vision import vision_parameters
 from aiconf.parallel import Parallel
 
 _WHOLE = Parallel()
@@ -130,8 +131,11 @@ def _model(spec: ModelSpec, parallel: Parallel) -> Iterator[Weights]:
 
 
 def _ends(spec: ModelSpec, parallel: Parallel, first: bool, last: bool) -> Iterator[Weights]:
-    """Input embedding on the first stage; final norm and output head on the last."""
+    """Vision tower and input embedding on the first stage; final norm and head on the last."""
     rows = spec.vocab if parallel == _WHOLE else rank_vocab(spec, parallel.tp)
+    if first and spec.vision is not None:
+        # Quantised checkpoints leave the tower in bf16; a text token never meets it.
+        yield Weights(vision_parameters(spec.vision, parallel.tp), "bf16", 0.0)
     if first:
         yield _dense(rows * spec.hidden, "bf16")
     if last:

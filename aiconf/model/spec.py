@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from aiconf.model.vision import VisionTower
+
 Precision = Literal["bf16", "fp8", "fp8_block", "int8", "int4", "nvfp4", "mxfp4"]
 
 
@@ -158,6 +160,7 @@ class ModelSpec:
     mtp_layers: int = 0  # multi-token-prediction layers shipped with the checkpoint
     mtp_ends: bool = False  # those layers ship an embedding and a head of their own
     streams: int = 1  # residual streams, mixed around every block (hyper-connections)
+    vision: VisionTower | None = None  # None: no tower, or one that is not known
     notes: tuple[str, ...] = field(default=())  # what was assumed while reading
 
     def __hash__(self) -> int:
@@ -220,4 +223,5 @@ def draft_model(spec: ModelSpec) -> ModelSpec:
         checkpoint=f"{spec.checkpoint} draft",
         layers=(draft_layer(spec),),
         mtp_layers=0,
+        vision=None,
     )

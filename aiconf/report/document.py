@@ -6,7 +6,9 @@ The document of a search (times in ms, rates per second, sizes in GPUs and token
     Version of this program.
 ``inputs``
     ``model``, ``checkpoints`` (list of ``checkpoint``, ``precision``, ``kv_dtype``), ``system``,
-    ``decode_system``, ``total_gpus``, ``isl``, ``osl``, ``prefix``, ``backends`` (list of
+    ``decode_system``, ``total_gpus``, ``isl`` (text), ``osl``, ``prefix``, ``images`` (only where
+    there are any: ``count``, ``width``, ``height``, ``patches`` and ``tokens`` of one, which come
+    in addition to ``isl``), ``backends`` (list of
     ``backend``, ``title``, ``version`` of the tables), ``mode``, ``objective``, ``targets``
     (``ttft_ms``, ``tpot_ms``, ``latency_ms``; null where there is none), ``confidence`` (null:
     the predictions themselves must meet the targets).
@@ -56,6 +58,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -150,9 +153,10 @@ def _inputs(request: Request) -> Record:
         "system": first.system.name,
         "decode_system": request.decode_platforms[0].system.name,
         "total_gpus": request.gpus,
-        "isl": work.isl,
+        "isl": work.text,
         "osl": work.osl,
         "prefix": work.prefix,
+        **({"images": asdict(work.images)} if work.images else {}),
         "backends": [
             {"backend": p.traits.name, "title": p.traits.title, "version": p.version}
             for p in request.platforms

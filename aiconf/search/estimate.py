@@ -146,6 +146,9 @@ def _disaggregated(setting: Setting) -> tuple[Request, Found]:
     if work.osl == 1:
         raise UserError("osl 1 has nothing to decode: leave out the prefill layout")
     prefilling = setting.prefill_platform or setting.platform
+    away = work.images and prefilling.traits.allows_images_apart()
+    if away:
+        raise UserError(away)
     before = _legal(setting, prefilling, str(setting.prefill_layout))
     after = _legal(setting, setting.decode_platform, setting.layout)
     problem = before.platform.traits.allows_apart(before.parallel, after.parallel)

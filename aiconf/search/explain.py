@@ -40,7 +40,11 @@ def _iteration(name: str, share: float, time: StepTime, per_second: float = 1.0)
         share,
         share * total * per_second,
         total,
-        {part: float(value) for part, value in zip(PARTS, time.by_part[:, 0], strict=True)},
+        {
+            part: float(value)
+            for part, value in zip(PARTS, time.by_part[:, 0], strict=True)
+            if value > 0 or part != "vision"
+        },
         {kind.name.lower(): float(time.by_origin[kind, 0]) / total for kind in Origin},
     )
 
@@ -69,6 +73,8 @@ def _aggregated(request: Request, found: Found) -> list[Iteration]:
         prefill_ranks=float(point.prompt_ranks[0]),
         decode=beside,
         context=work.mean_context,
+        images=work.images_in(np.array([tokens])),
+        patches=work.patches,
     )
     name = "prefill + decode" if together and work.osl > 1 else "prefill"
     found_iterations = [_iteration(name, mixed, step.time(with_prompt))]
@@ -103,6 +109,8 @@ def _disaggregated(request: Request, found: Found, before: Variant) -> list[Iter
                     prefill_sequences=max(chunk / work.new_tokens, 1.0),
                     prefill_past=work.prefix + (rounds - 1) / 2 * chunk,
                     prefill_ranks=before.parallel.dp,
+                    images=work.images_in(np.atleast_1d(chunk)),
+                    patches=work.patches,
                 )
             ),
             rounds * before.parallel.gpus / found.value("prefill_batch"),

@@ -120,7 +120,8 @@ def _sides(request: Request) -> tuple[list[Side], list[Misfit]]:
             misfits += small
             found = replicate(workers, gpus)
             sides.append(Side("agg", backend, found, workers.variants, []))
-        if request.mode != "agg" and work.osl > 1 and gpus > 1:
+        shown = work.images and first.traits.allows_images_apart()
+        if request.mode != "agg" and work.osl > 1 and gpus > 1 and not shown:
             sides += _disaggregated(request, first, decoding)
     return sides, misfits
 

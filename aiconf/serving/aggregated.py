@@ -116,6 +116,8 @@ def _mixed(
         # the request that is in prefill is not decoding beside itself
         decode=np.minimum(decoding, np.maximum(lane - sequences, 0.0)),
         context=workload.mean_context,
+        images=workload.images_in(tokens),
+        patches=workload.patches,
     )
     decodings = Batch.of(decode=beside, context=workload.mean_context)
     with_prompt, only_decode = np.split(step.seconds(Batch.joined(prompts, decodings)), 2)

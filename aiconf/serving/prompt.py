@@ -35,6 +35,8 @@ class PromptTime:
                     prefill_sequences=sequences.ravel(),
                     prefill_past=past.ravel(),
                     prefill_ranks=ranks,
+                    images=workload.images_in(chunk.ravel()),
+                    patches=workload.patches,
                 )
             ).reshape(chunk.shape)
             self._tables.append(each * (1.0 + (rounds - 1.0) / step.parallel.pp))

@@ -160,6 +160,12 @@ TRAITS = {
     "communication.all_to_all_automatic": LABEL,
     "communication.all_to_all_flags": LABEL,
     "host": TIME,
+    "vision.parallel": By(
+        "told where images are asked for (test_images.py)",
+        vllm={"--mm-encoder-tp-mode": "'weights'"}, sglang={"--mm-enable-dp-encoder": "False"},
+    ),
+    "vision.apart": By("which deployments are written at all"),
+    "vision.modalities": By("how --limit-mm-per-prompt is spelled"),
     "kernels": By(
         "the engine's own order", vllm={"--attention-backend": "None", "--moe-backend": "'auto'"},
         sglang={"--attention-backend": "None", "--moe-runner-backend": "'auto'"},

@@ -1,5 +1,7 @@
 """Embedded files against their own figures; what a sequence holds, from the configs."""
 
+from dataclasses import replace
+
 import pytest
 
 from aiconf.errors import UserError
@@ -12,13 +14,16 @@ from aiconf.resources import data_dir
 
 FILES = sorted(data_dir("models").glob("*.yaml"))
 
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_file(path):
     family = family_file(path)
     assert path.stem == family["name"].lower()
     spec = load_model(family["name"])
     assert spec.checkpoint == family["checkpoints"][0]["id"]
-    assert parameters(spec) == pytest.approx(family["parameters"], rel=0.01)
+    text = replace(spec, vision=None)  # some cards count the vision tower, others do not
+    counted = (parameters(spec), parameters(text))
+    assert min(abs(each / family["parameters"] - 1) for each in counted) < 0.01
     for checkpoint in family["checkpoints"]:
         loaded = load_model(checkpoint["id"])
         assert loaded.checkpoint == checkpoint["id"]

@@ -19,7 +19,7 @@ _NEUTRAL = (
     "enable-multimodal", "disable-flashinfer-autotune", "load-balance-method", "quantization",
     "prefill-round-robin-balance", "max-prefill-tokens", "request-plane",
     "disaggregation-transfer-backend", "deepep-mode", "enable-dp-lm-head",
-    "enable-mixed-chunk",
+    "enable-mixed-chunk", "limit-mm-data-per-request",
 )  # fmt: skip
 _DEEPEP = {"auto": "deepep_auto", "normal": "deepep_ht", "low_latency": "deepep_ll"}
 
@@ -82,6 +82,7 @@ def stated(flags: Flags) -> Stated:
         overlap=False if overlap else None,
         prefix_caching=False if radix else None,
         exchange=exchange,
+        vision="data" if flags.switch("mm-enable-dp-encoder") else None,
         drafts=(steps or (drafts - 1 if drafts else 1)) if drafter else 0,
         drafter=drafter,
         draft_model=flags.text("speculative-draft-model-path", "speculative-draft-model") or "",

@@ -94,10 +94,7 @@ def _sizes(one: Launched, said: Said, values: Mapping[str, Any]) -> Stated:
     transfer = values.get("cache-transceiver-config")
     buffer = transfer.get("max_tokens_in_buffer") if isinstance(transfer, dict) else None
     role = component.role if component.role in ("prefill", "decode") else "agg"
-    try:
-        asked = lengths(one.graph.annotations)
-    except UserError:
-        asked = {}
+    asked = _asked(one.graph.annotations)
     length = said.max_model_len
     return Stated(
         name=component.name,
@@ -110,10 +107,22 @@ def _sizes(one: Launched, said: Said, values: Mapping[str, Any]) -> Stated:
         token_budget=said.token_budget,
         whole_prompts=said.whole_prompts,
         max_model_len=length if length and length > 0 else None,
-        longest=asked["isl"] + asked["osl"] if asked else None,
+        longest=sum(asked) if asked else None,
         kv_block_size=said.kv_block_size,
         transfer_tokens=buffer if type(buffer) is int else None,
     )
+
+
+def _asked(annotations: Mapping[str, str]) -> tuple[int, int] | None:
+    """Prompt and output tokens that our annotations state; None with images, whose tokens the
+    model decides."""
+    try:
+        found = lengths(annotations)
+    except UserError:
+        return None
+    if not found or "images" in found:
+        return None
+    return int(found["isl"]), int(found["osl"])
 
 
 def _of_model(found: Facts, spec: ModelSpec, *, is_named: bool) -> Facts:
@@ -149,9 +158,9 @@ def _of_memory(found: Facts, said: Said, spec: ModelSpec) -> Facts:
     # The engine's own default is the model's context.
     longest = stated.max_model_len or (stated.backend == "vllm" and spec.max_context) or None
     needed = None
-    if stated.longest is not None and stated.max_sequences:
-        asked = lengths(graph.annotations)
-        running = (asked["isl"], 0 if stated.role == "prefill" else asked["osl"])
+    asked = _asked(graph.annotations)
+    if asked and stated.max_sequences:
+        running = (asked[0], 0 if stated.role == "prefill" else asked[1])
         needed = room.held(max(stated.max_sequences - 1, 1), *running)
     one = stated.longest or longest
     stated = replace(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from aiconf.model.families import tower
 from aiconf.model.families.config import Config
 from aiconf.model.families.family import Family
 from aiconf.model.families.moe import grouped_attention
@@ -74,6 +75,8 @@ ARCHITECTURES = {
     "Qwen3NextForCausalLM": Family(qwen3_next),
     "Qwen3_5ForCausalLM": Family(qwen3_next),
     "Qwen3_5MoeForCausalLM": Family(qwen3_next),
-    "Qwen3_5ForConditionalGeneration": Family(qwen3_next, section="text_config"),
-    "Qwen3_5MoeForConditionalGeneration": Family(qwen3_next, section="text_config"),
+    "Qwen3_5ForConditionalGeneration": Family(qwen3_next, section="text_config", vision=tower.qwen),
+    "Qwen3_5MoeForConditionalGeneration": Family(
+        qwen3_next, section="text_config", vision=tower.qwen
+    ),
 }

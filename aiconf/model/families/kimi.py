@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from aiconf.model.families import tower
 from aiconf.model.families.config import Config
 from aiconf.model.families.family import Family
 from aiconf.model.spec import Attention, DenseFfn, LayerGroup, LinearAttention, MoeFfn
@@ -68,5 +69,7 @@ def _experts(config: Config) -> MoeFfn:
 
 
 ARCHITECTURES = {
-    "KimiK3ForConditionalGeneration": Family(kimi_linear, section="text_config"),
+    "KimiK3ForConditionalGeneration": Family(
+        kimi_linear, section="text_config", vision=tower.moonvit
+    ),
 }

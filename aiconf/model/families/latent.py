@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from aiconf.model.families import tower
 from aiconf.model.families.config import Config
 from aiconf.model.families.dense import mistral
 from aiconf.model.families.family import Family
@@ -86,5 +87,7 @@ ARCHITECTURES = {
     "Mistral4ForCausalLM": Family(deepseek),
     "MistralLarge3ForCausalLM": Family(deepseek),
     "GlmMoeDsaForCausalLM": Family(deepseek),
-    "KimiK25ForConditionalGeneration": Family(deepseek, section="text_config"),
+    "KimiK25ForConditionalGeneration": Family(
+        deepseek, section="text_config", vision=tower.moonvit
+    ),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from aiconf.model.families import tower
 from aiconf.model.families.config import Config
 from aiconf.model.families.family import Family
 from aiconf.model.spec import Attention, DenseFfn, LayerGroup, MoeFfn
@@ -105,7 +106,9 @@ def dense_then_experts(
 
 
 ARCHITECTURES = {
-    "Qwen3VLMoeForConditionalGeneration": Family(qwen3_moe, section="text_config"),
+    "Qwen3VLMoeForConditionalGeneration": Family(
+        qwen3_moe, section="text_config", vision=tower.qwen
+    ),
     "Qwen3MoeForCausalLM": Family(qwen3_moe),
     "MixtralForCausalLM": Family(mixtral),
     "GptOssForCausalLM": Family(gpt_oss),

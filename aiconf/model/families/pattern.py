@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from aiconf.model.families import tower
 from aiconf.model.families.config import Config, shown
 from aiconf.model.families.family import Family
 from aiconf.model.families.moe import grouped_attention
@@ -165,7 +166,9 @@ ARCHITECTURES = {
     "Llama4ForCausalLM": Family(llama4),
     "Llama4ForConditionalGeneration": Family(llama4, section="text_config"),
     "Gemma3ForCausalLM": Family(gemma3, tied=True),
-    "Gemma3ForConditionalGeneration": Family(gemma3, section="text_config", tied=True),
+    "Gemma3ForConditionalGeneration": Family(
+        gemma3, section="text_config", vision=tower.siglip, tied=True
+    ),
     "Gemma4ForConditionalGeneration": Family(
         gemma4, section="text_config", experts="experts", tied=True
     ),
