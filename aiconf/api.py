@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,9 @@ from aiconf.engine.platform import platform, prefill_changes
 from aiconf.engine.speculation import Speculation
 from aiconf.engine.traits import backend_names
 from aiconf.errors import UserError, unknown
-from aiconf.model.library import checkpoints, load_model
+from aiconf.model.library import checkpoints, in_precision
 from aiconf.model.spec import ModelSpec
+from aiconf.model.traffic import Asked, images_of
 from aiconf.report.replay import ReplayResult, replay_result
 from aiconf.report.result import EstimateResult, SearchResult
 from aiconf.search.estimate import Setting, estimate_point
@@ -24,7 +26,7 @@ from aiconf.search.search import search as _search
 from aiconf.simulate.demand import demand_of
 from aiconf.simulate.scenario import Deployed
 from aiconf.units import from_ms
-from aiconf.workload import Sla, Workload, require_whole
+from aiconf.workload import Sla, require_whole
 
 ANY = "any"
 
@@ -51,7 +53,7 @@ def _backends(backend: str) -> tuple[str, ...]:
 
 
 def _specs(model: str, precision: str | None) -> tuple[ModelSpec, ...]:
-    return checkpoints(model) if precision is None else (load_model(model, precision),)
+    return checkpoints(model) if precision is None else (in_precision(model, precision),)
 
 
 def _check_version(found: Platform, wanted: str | None) -> None:
@@ -92,6 +94,8 @@ def search(
     *,
     latency: float | None = None,
     prefix: int = 0,
+    images: int = 0,
+    image_size: str | None = None,
     backend: str = "vllm",
     backend_version: str | None = None,
     decode_system: str | None = None,
@@ -118,6 +122,9 @@ def search(
         GPUs that may be used.
     isl, osl, prefix
         Prompt and output tokens per request; leading prompt tokens already cached.
+    images, image_size
+        Images per request and their size in pixels, like ``1024x768``. Their tokens come in
+        addition to ``isl``, which is text.
     ttft, tpot, latency
         Targets for the means in milliseconds; None: no target.
     backend
@@ -148,11 +155,11 @@ def search(
         One line: what is wrong and what would be right.
     """
     _texts(model=model, system=system, backend=backend)
-    work = Workload(isl, osl, prefix)
     sla = Sla(_target("ttft", ttft), _target("tpot", tpot), _target("latency", latency))
     folder = Path(perf_db) if perf_db is not None else None
     fitted = Path(calibration) if calibration is not None else None
     specs = _specs(model, precision)
+    work = Asked(isl, osl, prefix, images, image_size).of(specs[0])
     names = _backends(backend)
     told = _margin(memory_margin)
     platforms = tuple(platform(system, name, folder, told, fitted) for name in names)
@@ -198,12 +205,16 @@ def estimate(
     prefill_batch: int = 1,
     token_budget: int | None = None,
     prefix: int = 0,
+    images: int = 0,
+    image_size: str | None = None,
     backend: str = "vllm",
     backend_version: str | None = None,
     decode_system: str | None = None,
     precision: str | None = None,
     kv_dtype: str | None = None,
     memory_margin: float = 0.0,
+    ttft: float | None = None,
+    tpot: float | None = None,
     perf_db: str | Path | None = None,
     calibration: str | Path | None = None,
 ) -> EstimateResult:
@@ -219,6 +230,8 @@ def estimate(
         Worker counts. prefill_batch: prompts at once per prefill worker.
     token_budget
         Tokens of an iteration on one attention rank; None: the engine's default.
+    ttft, tpot
+        Targets in milliseconds that it is held against; None: none.
 
     Other parameters are as in ``search``.
 
@@ -231,7 +244,8 @@ def estimate(
     folder = Path(perf_db) if perf_db is not None else None
     fitted = Path(calibration) if calibration is not None else None
     spec = _specs(model, precision)[0]
-    work = Workload(isl, osl, prefix)
+    work = Asked(isl, osl, prefix, images, image_size).of(spec)
+    sla = Sla(_target("ttft", ttft), _target("tpot", tpot))
     told = _margin(memory_margin)
     first = platform(system, backend, folder, told, fitted)
     _check_version(first, backend_version)
@@ -253,7 +267,7 @@ def estimate(
         ),
     )
     request, found = estimate_point(setting)
-    return EstimateResult(request, found)
+    return EstimateResult(replace(request, sla=sla), found)
 
 
 def replay(
@@ -263,6 +277,8 @@ def replay(
     isl: int = 1024,
     osl: int = 128,
     *,
+    images: int = 0,
+    image_size: str | None = None,
     concurrency: int | None = None,
     rate: float | None = None,
     static: int | None = None,
@@ -309,6 +325,8 @@ def replay(
     length_range, length_cv
         Lengths are uniform from that share of ``isl`` and ``osl`` (1: fixed), or lognormal with
         that coefficient of variation around them.
+    images, image_size
+        Of each request, beside the ``isl`` tokens of its text.
     token_budget, max_sequences
         Settings of the engine; None: its defaults.
     drafts, acceptance
@@ -332,14 +350,15 @@ def replay(
     fitted = Path(calibration) if calibration is not None else None
     place = platform(system, backend, folder, (), fitted)
     _check_version(place, backend_version)
+    spec = _specs(model, precision)[0]
     demand = demand_of(
         {"concurrency": concurrency, "rate": rate, "static": static, "offline": offline},
         Path(trace) if trace is not None else None,
         isl=isl, osl=osl, least=length_range, length_cv=length_cv, process=arrivals, cv=cv,
-        requests=requests, warmup=warmup,
+        requests=requests, warmup=warmup, images=images_of(spec, images, image_size),
     )  # fmt: skip
     deployed = Deployed(
-        spec=_specs(model, precision)[0],
+        spec=spec,
         platform=place,
         layout=layout,
         workers=workers,

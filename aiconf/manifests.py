@@ -9,11 +9,13 @@ from aiconf.deploy.read.manifest import Places, Reading, read_plan
 from aiconf.engine.changes import Changes
 from aiconf.engine.engine import Platform
 from aiconf.engine.platform import platform
+from aiconf.engine.speculation import Speculation
+from aiconf.model.traffic import Asked
 from aiconf.report.baseline import baseline
 from aiconf.report.result import EstimateResult, SearchResult
 from aiconf.runs.history import past_facts
 from aiconf.search.deployed import predict, swept
-from aiconf.workload import Workload, require_whole
+from aiconf.workload import require_whole
 
 
 def places_of(perf_db: Path | None, calibration: Path | None) -> Places:
@@ -32,6 +34,8 @@ def read_manifest(
     osl: int = 1000,
     *,
     prefix: int = 0,
+    images: int = 0,
+    image_size: str | None = None,
     system: str | None = None,
     decode_system: str | None = None,
     perf_db: str | Path | None = None,
@@ -42,8 +46,8 @@ def read_manifest(
         Path(perf_db) if perf_db is not None else None,
         Path(calibration) if calibration is not None else None,
     )
-    work = Workload(isl, osl, prefix)
-    return read_plan(Path(path), work, places, system=system, decode_system=decode_system)
+    asked = Asked(isl, osl, prefix, images, image_size)
+    return read_plan(Path(path), asked, places, system=system, decode_system=decode_system)
 
 
 def estimate_manifest(
@@ -52,6 +56,8 @@ def estimate_manifest(
     osl: int = 1000,
     *,
     prefix: int = 0,
+    images: int = 0,
+    image_size: str | None = None,
     concurrency: int | None = None,
     system: str | None = None,
     decode_system: str | None = None,
@@ -81,7 +87,8 @@ def estimate_manifest(
     if concurrency is not None:
         require_whole("concurrency", concurrency, 1)
     reading = read_manifest(
-        path, isl, osl, prefix=prefix, system=system, decode_system=decode_system,
+        path, isl, osl, prefix=prefix, images=images, image_size=image_size, system=system,
+        decode_system=decode_system,
         perf_db=perf_db, calibration=calibration,
     )  # fmt: skip
     return predicted(reading, concurrency)
@@ -89,8 +96,38 @@ def estimate_manifest(
 
 def predicted(reading: Reading, concurrency: int | None = None) -> EstimateResult:
     """Predict a deployment that was read."""
-    request, found = predict(reading.plan, reading.places, concurrency)
-    return EstimateResult(request, found, reading.notes, source=reading.source)
+    drafts, said = drafting(reading)
+    request, found = predict(reading.plan, reading.places, concurrency, drafts)
+    return EstimateResult(request, found, (*reading.notes, *said), source=reading.source)
+
+
+def drafting(reading: Reading) -> tuple[Speculation | None, tuple[str, ...]]:
+    """Return the drafts that a deployment asks for, and a note on how likely they are kept.
+
+    None where it drafts nothing, or in a way that is not modelled. The acceptance is the published
+    one for the model (``aiconf/runs/speculation.yaml``), as it was fitted to measured runs.
+
+    Raises
+    ------
+    UserError
+        No engine verifies so many.
+    """
+    role = reading.plan.workers[-1].role
+    stated = reading.stated[role]
+    if not stated.chain:
+        return None, ()
+    from aiconf.runs.speculation import published_for
+
+    fitted = reading.places[role].traits.scales.get("acceptance", 1.0)
+    name = reading.plan.model.checkpoint.rpartition("/")[2]
+    found = published_for(name, stated.chain).scaled(fitted)
+    note = (
+        f"speculative decoding ({stated.drafter}, {found.drafts} drafts): assumed that "
+        f"{found.acceptance:.0%} of first drafts are kept"
+    )
+    if found.drafts > 1:
+        note += f" and {found.decay:.2f} times as many of each further one"
+    return found, (f"{note}, {found.expected:.2f} tokens per iteration",)
 
 
 def compared(
@@ -113,12 +150,16 @@ def compared(
     request = result.request
     work = request.workload
     reading = read_manifest(
-        path, work.isl, work.osl, prefix=work.prefix, system=request.platforms[0].system.name,
+        path, work.text, work.osl, prefix=work.prefix,
+        images=work.images.count if work.images else 0,
+        image_size=work.images.size if work.images else None,
+        system=request.platforms[0].system.name,
         decode_system=request.decode_platforms[0].system.name, perf_db=perf_db,
         calibration=calibration,
     )  # fmt: skip
-    points = swept(reading.plan, reading.places)
-    notes = list(reading.notes)
+    drafts, said = drafting(reading)
+    points = swept(reading.plan, reading.places, drafts)
+    notes = [*reading.notes, *said]
     served = reading.plan.model
     if served.checkpoint not in {spec.checkpoint for spec in request.specs}:
         notes.append(f"another model: {served.checkpoint} runs today")
@@ -155,5 +196,6 @@ def effect(before: Reading, after: Reading, concurrency: int | None = None) -> E
 
 
 __all__ = [
-    "Effect", "compared", "effect", "estimate_manifest", "places_of", "predicted", "read_manifest",
+    "Effect", "compared", "drafting", "effect", "estimate_manifest", "places_of", "predicted",
+    "read_manifest",
 ]  # fmt: skip

@@ -22,6 +22,7 @@ _COMMANDS = {
     "support": ("aiconf.cli.support", "support"),
     "systems": ("aiconf.cli.listing", "systems"),
     "models": ("aiconf.cli.listing", "models"),
+    "model": ("aiconf.cli.model", "app"),
     "runs": ("aiconf.cli.runs", "app"),
     "db": ("aiconf.cli.db", "app"),
     "deploy": ("aiconf.cli.deploy", "app"),

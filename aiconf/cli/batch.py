@@ -14,7 +14,7 @@ from aiconf.errors import UserError, nearest
 _NEEDED = ("model", "system", "layout")
 _WHOLE = frozenset(
     ("isl", "osl", "prefix", "concurrency", "workers", "prefill_workers", "prefill_batch",
-     "token_budget")
+     "token_budget", "images")
 )  # fmt: skip
 # What is added to a row; a column of the input that has the name already keeps it, and ours
 # gets ``predicted_`` before it.

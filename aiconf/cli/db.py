@@ -34,13 +34,18 @@ def import_(
     systems: Annotated[
         str, typer.Option(help="Systems to import, separated by commas; default: all six.")
     ] = "",
+    tables: Annotated[
+        str,
+        typer.Option(help="Tables to import, separated by commas; others stay. Default: all."),
+    ] = "",
 ) -> None:
     """Convert the tables of the PyPI package aiconfigurator-core into perf_db."""
     from aiconf.perf.convert import SYSTEMS, find_package, import_tables
 
     package = find_package(package_dir)
     wanted = [name.strip() for name in systems.split(",") if name.strip()] or list(SYSTEMS)
-    done = import_tables(package, out, wanted, progress=typer.echo)
+    only = [name.strip() for name in tables.split(",") if name.strip()]
+    done = import_tables(package, out, wanted, progress=typer.echo, only=only)
     typer.echo(
         f"{out}: {done.tables} tables, {done.rows:,} rows, {done.size / 1e6:.1f} MB; "
         f"{done.duplicates:,} repeated measurements merged by their median"

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 DynamoVersion = Annotated[
     str | None,
     typer.Option("--dynamo-version", "--generator-dynamo-version", metavar="V",
-                 help="Dynamo release to write for, 1.0 to 1.6; default: the newest."),
+                 help="Dynamo release to write for, 1.0 to 1.6 or a patch like 1.5.0; default: the "
+                 "newest."),
 ]  # fmt: skip
 Name = Annotated[str | None, typer.Option("--name", metavar="NAME", help="Of the deployment.")]
 Image = Annotated[

@@ -28,6 +28,8 @@ from aiconf.cli.options import (
     Calibration,
     DecodeSystem,
     Force,
+    ImageCount,
+    ImageSize,
     Isl,
     KvDtype,
     Osl,
@@ -35,6 +37,7 @@ from aiconf.cli.options import (
     PerfDb,
     Precision,
     Prefix,
+    amount,
     terminal,
     version_or_none,
     whole,
@@ -66,6 +69,8 @@ def estimate(
     isl: Isl = 4000,
     osl: Osl = 1000,
     prefix: Prefix = 0,
+    images: ImageCount = 0,
+    image_size: ImageSize = None,
     concurrency: Annotated[
         int, typer.Option("--concurrency", parser=whole, metavar="N",
                           help="Requests in flight per worker."),
@@ -89,6 +94,16 @@ def estimate(
         int | None,
         typer.Option("--token-budget", parser=whole, metavar="N",
                      help="Tokens of an iteration on one attention rank."),
+    ] = None,
+    ttft: Annotated[
+        float | None,
+        typer.Option("--ttft", parser=amount, metavar="MS",
+                     help="Target of the mean time to first token, also of --planner."),
+    ] = None,
+    tpot: Annotated[
+        float | None,
+        typer.Option("--tpot", parser=amount, metavar="MS",
+                     help="Target of the mean time per output token, also of --planner."),
     ] = None,
     backend: Annotated[
         str, typer.Option("--backend", metavar="NAME", help="vllm, sglang or trtllm.")
@@ -138,13 +153,19 @@ def estimate(
     """
     options: dict[str, Any] = {
         "model": model, "system": system, "layout": layout, "isl": isl, "osl": osl,
-        "prefix": prefix, "concurrency": concurrency, "workers": workers,
+        "prefix": prefix, "images": images, "image_size": image_size,
+        "concurrency": concurrency, "workers": workers,
         "prefill_layout": prefill_layout, "prefill_workers": prefill_workers,
         "prefill_batch": prefill_batch, "token_budget": token_budget, "backend": backend,
         "backend_version": version_or_none(backend_version), "decode_system": decode_system,
         "precision": precision, "kv_dtype": kv_dtype, "perf_db": perf_db,
         "calibration": calibration, "memory_margin": memory_margin,
     }  # fmt: skip
+    targets = {
+        name: value for name, value in (("ttft", ttft), ("tpot", tpot)) if value is not None
+    }
+    if source is not None and targets:
+        raise UserError(f"--{next(iter(targets))} is for one configuration, not for --from")
     choices = deploy_options(
         save_dir, name=name, dynamo=version_or_none(dynamo_version), image=image,
         token_secret=token_secret, model_cache=model_cache, rdma_resource=rdma, router=router,
@@ -172,12 +193,13 @@ def estimate(
         return
     if out is not None:
         raise UserError("--out is for --from: give --save-dir or redirect the output")
-    _one(options, save_dir, force, output, choices)
+    _one(options | targets, save_dir, force, output, choices)
 
 
 # What a manifest does not say; all else is read from it.
 _BESIDE_MANIFEST = (
-    "isl", "osl", "prefix", "concurrency", "system", "decode_system", "perf_db", "calibration",
+    "isl", "osl", "prefix", "images", "image_size", "concurrency", "system", "decode_system",
+    "perf_db", "calibration",
 )  # fmt: skip
 
 
@@ -204,6 +226,8 @@ def _manifest(
     lengths = {} if {"isl", "osl"} <= set(given) else asked_lengths(source)
     if {"isl", "osl"} & set(given):
         lengths.pop("prefix", None)  # it belongs to the lengths that the manifest names
+    if {"images", "image_size"} & set(given):
+        lengths.pop("image_size", None)
     _print(estimate_manifest(source, **lengths | given), save_dir, force, output, choices)
 
 

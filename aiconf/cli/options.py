@@ -58,8 +58,10 @@ DecodeSystem = Annotated[
     typer.Option("--decode-system", metavar="NAME", help="System of decode workers if another."),
 ]
 Isl = Annotated[
-    int, typer.Option("--isl", parser=whole, metavar="N", help="Prompt tokens per request.")
-]
+    int,
+    typer.Option("--isl", parser=whole, metavar="N",
+                 help="Prompt tokens per request, those of --images not counted."),
+]  # fmt: skip
 Osl = Annotated[
     int, typer.Option("--osl", parser=whole, metavar="N", help="Output tokens per request.")
 ]
@@ -69,6 +71,17 @@ Prefix = Annotated[
         "--prefix", parser=whole, metavar="N", help="Leading prompt tokens already cached."
     ),
 ]
+ImageCount = Annotated[
+    int,
+    typer.Option("--images", "--image-batch-size", parser=whole, metavar="N",
+                 help="Images per request, of models with a vision tower; their tokens come in "
+                 "addition to --isl."),
+]  # fmt: skip
+ImageSize = Annotated[
+    str | None,
+    typer.Option("--image-size", metavar="WxH",
+                 help="Width and height of each image in pixels; default 1024x1024."),
+]  # fmt: skip
 BackendVersion = Annotated[
     str | None,
     typer.Option(
@@ -78,7 +91,11 @@ BackendVersion = Annotated[
 ]  # fmt: skip
 Precision = Annotated[
     str | None,
-    typer.Option("--precision", metavar="P", help="Only checkpoints of this precision."),
+    typer.Option(
+        "--precision",
+        metavar="P",
+        help="Checkpoints of this precision; where none is known, as if there were one.",
+    ),
 ]
 KvDtype = Annotated[
     str | None, typer.Option("--kv-dtype", metavar="T", help="KV cache type: bf16 or fp8.")

@@ -28,6 +28,8 @@ from aiconf.cli.options import (
     Calibration,
     DecodeSystem,
     Force,
+    ImageCount,
+    ImageSize,
     Isl,
     KvDtype,
     Model,
@@ -65,6 +67,8 @@ def search(
     isl: Isl = 4000,
     osl: Osl = 1000,
     prefix: Prefix = 0,
+    images: ImageCount = 0,
+    image_size: ImageSize = None,
     ttft: Annotated[
         float | None,
         typer.Option("--ttft", parser=amount, metavar="MS",
@@ -152,7 +156,8 @@ def search(
     found = run(
         model, system, total_gpus, isl, osl,
         _goal(ttft, _TTFT, latency), _goal(tpot, _TPOT, latency), latency=latency,
-        prefix=prefix, backend=backend, backend_version=version_or_none(backend_version),
+        prefix=prefix, images=images, image_size=image_size, backend=backend,
+        backend_version=version_or_none(backend_version),
         decode_system=decode_system, precision=precision, kv_dtype=kv_dtype,
         mode=cast("Mode", _MODES[mode]), objective=cast("Objective", objective),
         confidence=confidence, memory_margin=memory_margin, top=top, perf_db=perf_db,

@@ -10,6 +10,8 @@ import typer
 from aiconf.cli.options import (
     BackendVersion,
     Calibration,
+    ImageCount,
+    ImageSize,
     Isl,
     KvDtype,
     Model,
@@ -38,6 +40,8 @@ def simulate(
     *,
     isl: Isl = 1024,
     osl: Osl = 128,
+    images: ImageCount = 0,
+    image_size: ImageSize = None,
     concurrency: Annotated[
         int | None,
         typer.Option("--concurrency", parser=whole, metavar="N",
@@ -157,6 +161,7 @@ def simulate(
         concurrency=concurrency, rate=rate, static=static, offline=offline, trace=trace,
         arrivals=arrivals, cv=cv, requests=requests, warmup=warmup,
         length_range=length_range, length_cv=length_cv, seed=seed, workers=workers,
+        images=images, image_size=image_size,
         prefill_layout=prefill_layout, prefill_workers=prefill_workers,
         token_budget=token_budget, max_sequences=max_sequences,
         drafts=drafts, acceptance=acceptance, ttft=ttft, tpot=tpot,

@@ -56,10 +56,10 @@ def support(
 
 def _specs(model: str, precision: str | None) -> tuple[ModelSpec, ...]:
     from aiconf.errors import UserError
-    from aiconf.model.library import checkpoints, load_model, model_names
+    from aiconf.model.library import checkpoints, in_precision, load_model, model_names
 
     if model.lower() not in _ALL:
-        return checkpoints(model) if precision is None else (load_model(model, precision),)
+        return checkpoints(model) if precision is None else (in_precision(model, precision),)
     if precision is None:
         return tuple(load_model(name) for name in model_names())
     found = []

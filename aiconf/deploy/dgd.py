@@ -19,7 +19,7 @@ from aiconf.deploy.planner import Planner
 from aiconf.deploy.pods import Part, across_nvlink, component, frontend
 from aiconf.deploy.render import Path, render
 from aiconf.deploy.rules import findings
-from aiconf.deploy.stated import stated
+from aiconf.deploy.rules.of_plan import stated
 from aiconf.deploy.versions import Runtime, runtime
 from aiconf.errors import UserError
 from aiconf.serving.plan import Plan, Worker

@@ -77,6 +77,7 @@ def _facts(reading: Reading, role: Role) -> dict[str, Any]:
     return {
         "overlap scheduling": traits.scheduler.async_scheduling,
         "prompts in CUDA graphs": traits.graphs.prefill,
+        "ranks share of a vision tower": traits.vision.parallel,
         **{what: getattr(stated, name) for name, what in _OF_STATED.items()},
     }
 

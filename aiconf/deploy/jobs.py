@@ -42,7 +42,9 @@ def benchmark(deployment: Deployment) -> tuple[dict[str, Any], dict[Path, str]]:
     job = _job(f"{deployment.name}-benchmark", 0, {"containers": [container]})
     place: Path = ("spec", "template", "spec", "containers", 0)
     plan = deployment.plan
-    point = f"{plan.concurrency} users, {plan.workload.isl} prompt and {plan.workload.osl} output"
+    work = plan.workload
+    shown = f" + {work.images}" if work.images else ""
+    point = f"{plan.concurrency} users, {work.text} prompt{shown} and {work.osl} output"
     why: dict[Path, str] = {
         (*place, "args"): f"the predicted point: {point} tokens",
         (*place, "image"): "any image with pip; aiperf is installed at start",
@@ -53,16 +55,22 @@ def benchmark(deployment: Deployment) -> tuple[dict[str, Any], dict[Path, str]]:
 def measure(plan: Plan, url: str) -> list[str]:
     """Return AIPerf's arguments for the predicted lengths, reuse and concurrency.
 
-    Plain completions, since a chat template would lengthen prompts. Every prompt is used once,
-    so that nothing but the shared prefix is found in the cache.
+    Plain completions, since a chat template would lengthen prompts; images go through the chat
+    endpoint alone (ai-dynamo/aiperf docs/tutorials/synthetic-dataset.md), each of noise of its
+    own. Every prompt is used once, so that nothing but the shared prefix is found in the cache.
     """
     work, users = plan.workload, plan.concurrency
     words = ["profile", "--model", literal(served_model(plan))]
     words += ["--tokenizer", literal(plan.model.checkpoint), "--url", url]
-    words += ["--endpoint-type", "completions", "--streaming"]
-    words += ["--isl", str(work.new_tokens), "--isl-stddev", "0"]
+    kind = "chat" if work.images else "completions"
+    words += ["--endpoint-type", kind, "--streaming"]
+    words += ["--isl", str(work.text - work.prefix), "--isl-stddev", "0"]
     words += ["--osl", str(work.osl), "--osl-stddev", "0"]
     words += ["--extra-inputs", "ignore_eos:true", "--extra-inputs", f"min_tokens:{work.osl}"]
+    if work.images:
+        words += ["--image-batch-size", str(work.images.count), "--image-format", "jpeg"]
+        words += ["--image-width-mean", str(work.images.width), "--image-width-stddev", "0"]
+        words += ["--image-height-mean", str(work.images.height), "--image-height-stddev", "0"]
     if work.prefix:
         words += ["--num-prefix-prompts", "1", "--prefix-prompt-length", str(work.prefix)]
     words += ["--concurrency", str(users), "--request-count", str(_ROUNDS * users)]

@@ -32,12 +32,32 @@ def notes(
         )
     said += _cluster(plan, options, parts)
     said += _assumed(plan, options, parts)
+    said += _images(plan)
     if served_model(plan) != plan.model.checkpoint:
         said.append(
             f"The model was read from the path {plan.model.checkpoint}: it must exist under this "
             "path inside the containers."
         )
     return tuple(said)
+
+
+def _images(plan: Plan) -> list[str]:
+    """What images bring along."""
+    images = plan.workload.images
+    if images is None:
+        return []
+    said = [
+        f"Each request holds {images}: workers accept no more, and encode them before prefill; "
+        "there is no encode worker. Decoding and resizing them on the CPU is not predicted.",
+        "Requests with images pass the chat template, a few tokens that are not counted; Dynamo's "
+        "own profiler knows no images and is asked for as many tokens of text.",
+    ]
+    if plan.backend != "vllm":
+        said.append(
+            "Dynamo's documentation names image URLs alone for this engine; AIPerf sends images "
+            "inline as data URLs: try one request before the benchmark."
+        )
+    return said
 
 
 def _cluster(plan: Plan, options: Options, parts: Sequence[Part]) -> list[str]:

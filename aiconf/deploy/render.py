@@ -12,7 +12,7 @@ Comments = Mapping[Path, str]
 
 # Words that YAML 1.1 or 1.2 could read as anything but this text are quoted; so is all the rest.
 _PLAIN = re.compile(r"[A-Za-z_./][A-Za-z0-9_./+-]*(:[A-Za-z0-9_./+-]+)*|--?[A-Za-z][A-Za-z0-9-]*")
-_RESERVED = re.compile(r"(?i)y|n|yes|no|on|off|true|false|null|\.inf|\.nan|[.]?")
+_RESERVED = re.compile(r"(?i)y|n|yes|no|on|off|true|false|null|\.inf|\.nan|[.]?|[.][0-9_].*")
 
 
 def render(document: object, comments: Comments | None = None) -> str:

@@ -45,6 +45,7 @@ def launch(plan: Plan, worker: Worker, site: Site) -> Launch:
             *_scheduling(worker),
             *_graphs(worker),
             *_cache(worker, site),
+            *_images(plan),
             *_speculation(plan),
             *_transfer(worker, site),
             *_tiers(worker, site),
@@ -59,6 +60,17 @@ def launch(plan: Plan, worker: Worker, site: Site) -> Launch:
         config={setting.flag: setting.value for setting in engine},
         config_why={(setting.flag,): setting.why for setting in engine if setting.why},
     )
+
+
+def _images(plan: Plan) -> list[Setting]:
+    images = plan.workload.images
+    if images is None:
+        return []
+    limit = {"image": images.count}
+    return [
+        Setting("enable-multimodal", True, "the vision tower is loaded"),
+        Setting("limit-mm-data-per-request", limit, "images of the workload"),
+    ]
 
 
 def _parallel(plan: Plan, worker: Worker) -> list[Setting]:

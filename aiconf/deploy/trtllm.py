@@ -17,7 +17,7 @@ from aiconf.deploy.launch import (
     served_model,
     spelled,
 )
-from aiconf.deploy.versions import require
+from aiconf.deploy.versions import has, require
 from aiconf.deploy.vllm import kvbm_env
 from aiconf.errors import UserError
 from aiconf.serving.plan import Plan, Worker
@@ -43,7 +43,7 @@ def launch(plan: Plan, worker: Worker, site: Site) -> Launch:
         )
     return Launch(
         module="dynamo.trtllm",
-        dynamo=spelled(_wrapper(worker, site), site),
+        dynamo=spelled((*_wrapper(worker, site), *_images(plan, site)), site),
         engine=_engine(plan, worker),
         config=engine_config(plan, worker, site),
         config_why=_reasons(worker, site),
@@ -70,6 +70,15 @@ def _engine(plan: Plan, worker: Worker) -> tuple[Setting, ...]:
     if layout.dp > 1:
         settings.append(Setting("enable-attention-dp", True))
     return tuple(settings)
+
+
+def _images(plan: Plan, site: Site) -> tuple[Setting, ...]:
+    if plan.workload.images is None:
+        return ()
+    found = [Setting("modality", "multimodal", "the vision tower is loaded")]
+    if has(site.runtime, "enable-multimodal"):
+        found.append(Setting("enable-multimodal", True, "Dynamo refuses images without it"))
+    return tuple(found)
 
 
 def _wrapper(worker: Worker, site: Site) -> tuple[Setting, ...]:

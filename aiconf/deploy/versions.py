@@ -18,6 +18,7 @@ Api = Literal["v1alpha1", "v1beta1"]
 class _Release(BaseModel):
     model_config = ConfigDict(extra="forbid")
     dynamo: str
+    patches: list[str] = []
     engines: dict[str, str]
     api: Api
 
@@ -76,7 +77,8 @@ def runtime(backend: str, dynamo: str | None = None) -> Runtime:
     Parameters
     ----------
     dynamo
-        Dynamo release; the newest when None. ``1.4`` stands for the release of that series.
+        Dynamo release; the newest when None. ``1.4`` stands for the one of that series whose flags
+        are known; another patch of it has the same flags, and its own image.
 
     Raises
     ------
@@ -86,17 +88,22 @@ def runtime(backend: str, dynamo: str | None = None) -> Runtime:
     matrix = _releases()
     if backend not in matrix.images:
         raise unknown("backend", backend, matrix.images)
-    known = {release.dynamo: release for release in matrix.releases}
-    series = {name.rpartition(".")[0]: name for name in known}
-    wanted = series.get(dynamo or "", dynamo or matrix.releases[0].dynamo)
-    if wanted not in known:
-        near = series.get(wanted.rpartition(".")[0])
-        if near is not None:
-            raise UserError(f"unknown Dynamo release '{wanted}': did you mean {near}?")
-        raise unknown("Dynamo release", wanted, known)
-    release = known[wanted]
-    image = f"{matrix.registry}/{matrix.images[backend]}:{release.dynamo}"
-    return Runtime(backend, release.dynamo, release.api, image, release.engines[backend])
+    wanted = dynamo or matrix.releases[0].dynamo
+    for release in matrix.releases:
+        series = release.dynamo.rpartition(".")[0]
+        if wanted in (series, release.dynamo, *release.patches):
+            tag = release.dynamo if wanted == series else wanted
+            image = f"{matrix.registry}/{matrix.images[backend]}:{tag}"
+            return Runtime(backend, tag, release.api, image, release.engines[backend])
+        if wanted.rpartition(".")[0] == series:
+            known = ", ".join(sorted((release.dynamo, *release.patches), reverse=True))
+            raise UserError(f"unknown Dynamo release '{wanted}': of {series} there are {known}")
+    raise unknown("Dynamo release", wanted, [release.dynamo for release in matrix.releases])
+
+
+def released() -> tuple[str, ...]:
+    """Return every release of Dynamo that is known, patches too."""
+    return tuple(name for one in _releases().releases for name in (one.dynamo, *one.patches))
 
 
 def engines() -> dict[str, dict[str, str]]:
@@ -129,9 +136,16 @@ def require(at: Runtime, feature: str) -> None:
         )
 
 
+def has(at: Runtime, feature: str) -> bool:
+    """Whether the release knows ``feature``, one of those that not all releases have."""
+    need = _releases().needs.get(at.backend, {}).get(feature)
+    return need is None or not _older(at.dynamo, need.since)
+
+
 def _older(release: str, than: str) -> bool:
-    return _numbers(release) < _numbers(than)
+    """Whether ``release`` is of an older series; patches change no flag."""
+    return _series(release) < _series(than)
 
 
-def _numbers(release: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in release.split("."))
+def _series(release: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in release.split(".")[:2])

@@ -20,6 +20,7 @@ from aiconf.deploy.launch import (
     spread,
 )
 from aiconf.deploy.versions import require, spelling
+from aiconf.engine.traits import load_traits
 from aiconf.errors import UserError
 from aiconf.serving.plan import Plan, Worker
 
@@ -47,16 +48,19 @@ def launch(plan: Plan, worker: Worker, site: Site) -> Launch:
             *_parallel(plan, worker, site),
             *_scheduling(worker),
             *_cache(worker, site),
+            *_images(plan),
             *_speculation(plan),
             *_transfer(worker, nodes, site),
             *_events(site),
         ),
         site,
     )
-    role = () if worker.role == "agg" else (Setting("disaggregation-mode", worker.role),)
+    role = [] if worker.role == "agg" else [Setting("disaggregation-mode", worker.role)]
+    if plan.workload.images:
+        role.append(Setting("enable-multimodal", True, "Dynamo refuses images without it"))
     return Launch(
         module="dynamo.vllm",
-        dynamo=role,
+        dynamo=tuple(role),
         engine=engine,
         config={setting.flag: setting.value for setting in engine},
         config_why={(setting.flag,): setting.why for setting in engine if setting.why},
@@ -144,6 +148,23 @@ def _cache(worker: Worker, site: Site) -> list[Setting]:
         Setting("kv-cache-dtype", _KV_DTYPE[worker.kv_dtype]),
         Setting("block-size", worker.kv_block_size),
         Setting(reuse, True, site.reuse),
+    ]
+
+
+def _images(plan: Plan) -> list[Setting]:
+    """What one prompt may hold, and how ranks share the tower."""
+    images = plan.workload.images
+    if images is None:
+        return []
+    vision = load_traits(plan.backend).vision
+    name = vision.modalities.get(plan.model.architecture, "image")
+    limit: dict[str, Any] = {name: images.count}
+    if name == "image":  # the largest image that memory is set aside for
+        size = {"width": images.width, "height": images.height}
+        limit = {name: {"count": images.count, **size}, "video": 0}
+    return [
+        Setting("limit-mm-per-prompt", limit, "images of the workload"),
+        Setting("mm-encoder-tp-mode", vision.parallel, "how ranks share the tower as predicted"),
     ]
 
 

@@ -18,7 +18,8 @@ class Batch:
     prompts they belong to. prefill_past: mean tokens of those prompts already in the cache.
     prefill_ranks: attention-DP ranks that prefill in this iteration. decode: sequences that
     decode on each rank. context: mean cached tokens of those. drafted: tokens that each
-    decoding sequence computes (1, or 1 + draft length when verifying speculation).
+    decoding sequence computes (1, or 1 + draft length when verifying speculation). images:
+    images encoded on the busiest rank, of ``patches`` each.
     """
 
     prefill_tokens: Array
@@ -28,6 +29,8 @@ class Batch:
     decode: Array
     context: Array
     drafted: Array
+    images: Array
+    patches: Array
 
     @classmethod
     def of(
@@ -40,11 +43,13 @@ class Batch:
         decode: ArrayLike = 0.0,
         context: ArrayLike = 1.0,
         drafted: ArrayLike = 1.0,
+        images: ArrayLike = 0.0,
+        patches: ArrayLike = 0.0,
     ) -> Batch:
         """Broadcast the given fields against each other."""
         given = (
             prefill_tokens, prefill_sequences, prefill_past, prefill_ranks,
-            decode, context, drafted,
+            decode, context, drafted, images, patches,
         )  # fmt: skip
         arrays = [np.atleast_1d(np.asarray(a, dtype=np.float64)) for a in given]
         # np.broadcast_arrays, which takes longer than timing a small batch, only where needed.

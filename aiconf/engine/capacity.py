@@ -142,19 +142,20 @@ def capacity(
         vocab=spec.vocab,
     )
     activations += traits.workspace_bytes(parallel)
+    reserved = system.reserved_bytes + traits.buffer_bytes(parallel)
     largest = traits.largest_graph(gpu.memory_bytes, gpu.sm, parallel.stage_gpus)
     graphs = traits.graph_bytes(traits.graph_sizes(max_sequences, largest))
     kv = traits.kv_bytes(
         fraction,
         total=gpu.memory_bytes,
-        reserved=system.reserved_bytes,
+        reserved=reserved,
         weights=weights,
         activations=activations,
         graphs=graphs,
     )
     return Capacity(
         total=gpu.memory_bytes,
-        reserved=system.reserved_bytes,
+        reserved=reserved,
         weights=weights,
         activations=activations,
         graphs=graphs,

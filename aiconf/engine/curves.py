@@ -7,7 +7,7 @@ import numpy as np
 from aiconf.engine.batch import Array
 from aiconf.perf.origin import Origin, Origins
 
-PARTS = ("gemm", "attention", "moe", "communication", "memory", "overhead")
+PARTS = ("gemm", "attention", "moe", "communication", "memory", "overhead", "vision")
 PART = {name: place for place, name in enumerate(PARTS)}
 
 # Token counts at which the curves are kept: every measured m up to 512 matters for decode

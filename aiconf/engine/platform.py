@@ -14,7 +14,7 @@ from aiconf.perf.tables import Tables
 from aiconf.system.catalog import load_system
 
 # Facts that change neither which rows of a table are read nor the time of one operator.
-_BESIDE_TABLES = ("scales.", "host.", "scheduler.", "memory.")
+_BESIDE_TABLES = ("scales.", "host.", "scheduler.", "memory.", "vision.")
 
 
 @lru_cache(maxsize=4)

@@ -71,6 +71,18 @@ class Speculation:
         square = float((kept * (2.0 * np.arange(len(kept)) + 1.0)).sum())
         return square - self.expected**2
 
+    def rounds(self, tokens: float) -> float:
+        """Return the mean iterations that a request needs for ``tokens`` more tokens.
+
+        What the last one gains beyond the end is lost: (E[x^2] - E[x]) / (2 E[x]) tokens of a gain
+        x per iteration, the mean overshoot of a renewal process in whole steps.
+        """
+        if tokens <= 0:
+            return 0.0
+        mean = self.expected
+        lost = (self.variance + mean**2 - mean) / (2.0 * mean)
+        return max((tokens + lost) / mean, 1.0)
+
     def iterations(self, random: np.random.Generator, tokens: Ints) -> Ints:
         """Draw how many iterations each request needs for ``tokens`` more tokens."""
         found = np.zeros(len(tokens), dtype=np.int64)

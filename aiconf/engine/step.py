@@ -10,26 +10,22 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from aiconf.engine.attention import AttentionTimer
 from aiconf.engine.batch import Array, Batch
 from aiconf.engine.curves import PART, TOKENS, Curves
+from aiconf.engine.launches import ATTENTION, launches
 from aiconf.engine.linear import LinearTimer
-from aiconf.engine.trait_schema import Exchange as ExchangeKernel
-from aiconf.engine.trait_schema import Host
+from aiconf.engine.operator_time import OperatorTimer
 from aiconf.engine.traits import Traits
-from aiconf.model.activations import BF16
+from aiconf.engine.vision import VisionTimer
 from aiconf.model.operators import (
     Collective,
     Elementwise,
     Gemm,
-    GqaAttention,
-    HyperConnection,
     LinearScan,
     MlaAttention,
     Moe,
-    MoeExchange,
     Operator,
     PipelineSend,
     Quantize,
@@ -38,21 +34,9 @@ from aiconf.model.operators import (
 )
 from aiconf.model.spec import ModelSpec
 from aiconf.parallel import Parallel
-from aiconf.perf.collective import collective_seconds, send_seconds
-from aiconf.perf.exchange import (
-    Exchange,
-    exchange_seconds,
-    measured_kernels,
-    sent_precision,
-)
-from aiconf.perf.float32 import float32_seconds
-from aiconf.perf.gemm import gemm_light, gemm_seconds
-from aiconf.perf.memory import memory_seconds
-from aiconf.perf.mixing import mixing_seconds
-from aiconf.perf.moe import Experts, moe_seconds
-from aiconf.perf.origin import Origin, Origins, unmeasured
+from aiconf.perf.collective import send_seconds
+from aiconf.perf.origin import Origin, unmeasured
 from aiconf.perf.tables import Tables
-from aiconf.perf.wide_moe import wide_moe_seconds
 
 
 @dataclass(frozen=True)
@@ -64,13 +48,11 @@ class StepTime:
     by_origin: Array
 
 
-_ATTENTION = (GqaAttention, MlaAttention, SparseBlock)  # kernels that a piecewise graph leaves out
-
-
 class StepModel:
     """``seconds(batch)`` of one engine (see the module docstring).
 
-    beside: operators that run in addition to those of ``spec``.
+    beside: operators that run in addition to those of ``spec``. stage: all that run, where they
+    are not those of ``spec`` under ``parallel``.
     """
 
     def __init__(
@@ -81,11 +63,10 @@ class StepModel:
         traits: Traits,
         kv_dtype: str,
         beside: tuple[Operator, ...] = (),
+        stage: tuple[Operator, ...] | None = None,
     ) -> None:
         self.spec, self.parallel, self.traits, self.kv_dtype = spec, parallel, traits, kv_dtype
         self._tables = tables
-        # Largest message in bytes whose all-reduce also adds the residual and norms; 0: none.
-        self._norm_limit = traits.norm_limit(tables.system.gpu.sm, parallel.tp)
         self._rank = Curves()  # of the tokens of one attention rank
         self._group = Curves()  # of the tokens of all ranks that share the experts
         self._sampled = Curves()  # of the sequences that sample a token
@@ -95,17 +76,21 @@ class StepModel:
         largest = traits.largest_graph(gpu.memory_bytes, gpu.sm, parallel.stage_gpus)
         sizes = traits.graph_sizes(most, largest)
         self._graph_sizes = np.array(sizes, dtype=np.float64)
-        stage = (*operators(spec, parallel), *beside)
+        self._timer = OperatorTimer(
+            tables, traits, parallel, spec.hidden, self._graph_sizes,
+            traits.norm_limit(gpu.sm, parallel.tp),
+        )  # fmt: skip
+        stage = (*(operators(spec, parallel) if stage is None else stage), *beside)
         scale = traits.scales.get("attention", 1.0)
         self._attention = AttentionTimer(tables, stage, kv_dtype, scale)
         self._linear = LinearTimer(tables, stage, scale)
         launched = [0, 0]  # kernels of a pass: all, and those that no graph holds
         for operator in stage:
             self._add(operator)
-            if not isinstance(operator, PipelineSend) and not self._fused(operator):
-                kernels = operator.count * _launches(operator, traits.host)
+            if not isinstance(operator, PipelineSend) and not self.fused(operator):
+                kernels = operator.count * launches(operator, traits.host)
                 launched[0] += kernels
-                launched[1] += kernels * isinstance(operator, _ATTENTION)
+                launched[1] += kernels * isinstance(operator, ATTENTION)
         self._all = (self._rank, self._group, self._sampled)
         for curves in self._all:
             curves.close()
@@ -120,16 +105,44 @@ class StepModel:
         )  # fmt: skip
         each = traits.host.seconds_per_launch
         self._launch = (launched[0] * each, launched[1] * each)
+        self._vision: VisionTimer | None = None  # built once images are timed
 
     def seconds(self, batch: Batch) -> Array:
         """Seconds of each iteration of ``batch``: every rank, all layers, one pass."""
-        rank, group, sampled = self._tokens(batch)
+        tokens = self._tokens(batch)
+        total = self._operators(batch, tokens)
+        total = total + self._host(batch, tokens[2], total)
+        if batch.images.any():
+            total = total + self.image_seconds(batch.images, batch.patches)
+        return total
+
+    def operator_seconds(self, batch: Batch) -> Array:
+        """Seconds of each iteration on the GPU alone."""
+        return self._operators(batch, self._tokens(batch))
+
+    def _operators(self, batch: Batch, tokens: tuple[Array, ...]) -> Array:
         total = self._attention.seconds(batch)
         if self._linear:
             total += self._linear.seconds(batch)
-        for curves, tokens in zip(self._all, (rank, group, sampled), strict=True):
-            total += curves.total_at(tokens)
-        return total + self._host(batch, sampled, total)
+        for curves, count in zip(self._all, tokens, strict=True):
+            total += curves.total_at(count)
+        return total
+
+    def host_seconds(self, batch: Batch, gpu: Array) -> Array:
+        """Seconds that the GPU, busy for ``gpu`` seconds, waits for the host in each iteration."""
+        return self._host(batch, self._tokens(batch)[2], gpu)
+
+    def image_seconds(self, images: Array, patches: Array) -> Array:
+        """Seconds that encoding ``images`` of ``patches`` each adds to an iteration."""
+        return self._encoder().seconds(images, patches)
+
+    def _encoder(self) -> VisionTimer:
+        if self._vision is None:
+            tower = self.spec.vision
+            if tower is None:
+                raise ValueError(f"{self.spec.name} has no vision tower")
+            self._vision = VisionTimer(self._tables, tower, self.parallel, self.traits)
+        return self._vision
 
     @property
     def exposed_seconds(self) -> float:
@@ -176,13 +189,23 @@ class StepModel:
 
     def time(self, batch: Batch) -> StepTime:
         """Seconds of each iteration with its parts and their origin."""
+        return self.whole(batch, self.operator_time(batch))
+
+    def operator_time(self, batch: Batch) -> Array:
+        """Seconds on the GPU by (part, origin, point)."""
         rank, group, sampled = self._tokens(batch)
-        total = self._rank.at(rank) + self._group.at(group) + self._sampled.at(sampled)
+        total: Array = self._rank.at(rank) + self._group.at(group) + self._sampled.at(sampled)
         self._attention.add(total[PART["attention"]], batch)
         self._linear.add(total[PART["attention"]], batch)
-        gpu = total.sum(axis=(0, 1))
-        total[PART["overhead"], Origin.INTERPOLATED] += self._host(batch, sampled, gpu)
-        return StepTime(total.sum(axis=(0, 1)), total.sum(axis=1), total.sum(axis=0))
+        return total
+
+    def whole(self, batch: Batch, gpu: Array) -> StepTime:
+        """Join the time on the GPU (see ``operator_time``) with what it waits for the host."""
+        waits = self.host_seconds(batch, gpu.sum(axis=(0, 1)))
+        gpu[PART["overhead"], Origin.INTERPOLATED] += waits
+        if batch.images.any():
+            self._encoder().add(gpu, batch.images, batch.patches)
+        return StepTime(gpu.sum(axis=(0, 1)), gpu.sum(axis=1), gpu.sum(axis=0))
 
     def _tokens(self, batch: Batch) -> tuple[Array, Array, Array]:
         """Tokens of one rank, of all ranks that share the experts, and sampled sequences."""
@@ -231,19 +254,19 @@ class StepModel:
         if isinstance(operator, PipelineSend):
             self._add_send(operator)
             return
-        if isinstance(operator, (*_ATTENTION, LinearScan)) or self._fused(operator):
+        if isinstance(operator, (*ATTENTION, LinearScan)) or self.fused(operator):
             return
         # Layouts share most of their shapes: each is timed once per set of tables.
         once = replace(operator, count=1)
-        key = (once, self._norm_limit, self.traits.float32_products)
+        key = (once, self._timer.norm_limit, self.traits.float32_products)
         built = self._tables.built
         if key not in built:
-            built[key] = self._timed(once)
+            built[key] = self._timer.timed(once)
         part, (time, origin) = built[key]
         if isinstance(operator, (Gemm, Elementwise, Quantize)) and operator.beside:
             # A second stream hides the latency of small kernels; their bytes still pass.
             hidden = self.traits.shared_stream_tokens >= TOKENS
-            time = np.where(hidden, np.minimum(time, self._traffic(operator)), time)
+            time = np.where(hidden, np.minimum(time, self._timer.traffic(operator)), time)
         scale = self.traits.scales.get(part, 1.0)
         self._curves(operator).add(part, time * (operator.count * scale), origin)
 
@@ -255,102 +278,6 @@ class StepModel:
             return self._sampled
         return self._rank
 
-    def _timed(self, operator: Operator) -> tuple[str, tuple[Array, Origins]]:
-        """Part of the model and seconds of one occurrence on the token grid."""
-        if isinstance(operator, (HyperConnection, Elementwise, Quantize)):
-            return "memory", self._moved(operator)
-        if isinstance(operator, Gemm):
-            return "gemm", self._product(operator)
-        if isinstance(operator, Collective):
-            moved = operator.bytes_per_token * TOKENS
-            return "communication", self._collective(operator, moved)
-        if isinstance(operator, MoeExchange):
-            return "communication", self._exchange(operator)
-        assert isinstance(operator, Moe)
-        return "moe", self._experts(operator)
-
-    def _moved(self, operator: HyperConnection | Elementwise | Quantize) -> tuple[Array, Origins]:
-        """Kernels that memory traffic bounds."""
-        tables = self._tables
-        if isinstance(operator, HyperConnection):
-            return mixing_seconds(tables, operator.hidden, operator.streams, TOKENS)
-        if isinstance(operator, Quantize):
-            return memory_seconds(tables, 3.0 * operator.k * TOKENS)
-        return self._elementwise(operator)
-
-    def _product(self, operator: Gemm) -> tuple[Array, Origins]:
-        tables, n, k, dtype = self._tables, operator.n, operator.k, operator.dtype
-        if dtype == "float32":
-            return float32_seconds(tables, n, k, TOKENS, self.traits.float32_products)
-        return gemm_seconds(tables, dtype, n, k, TOKENS)
-
-    def _traffic(self, operator: Gemm | Elementwise | Quantize) -> Array:
-        """Seconds that one occurrence takes at the speed of light."""
-        gpu = self._tables.system.gpu
-        if isinstance(operator, Gemm):
-            return gemm_light(gpu, operator.dtype, operator.n, operator.k, TOKENS)
-        each = 3.0 * operator.k if isinstance(operator, Quantize) else operator.bytes_per_token
-        return each * TOKENS / gpu.memory_bandwidth
-
-    def _experts(self, operator: Moe) -> tuple[Array, Origins]:
-        tables = self._tables
-        shape = Experts(
-            operator.hidden, operator.inter, operator.topk, operator.experts,
-            operator.tp, operator.ep, operator.gated,
-        )  # fmt: skip
-        dtype = self._moe_dtype(operator.dtype)
-        if operator.attention_dp and self._all_to_all():
-            balanced = operator.ep >= self.traits.layouts.balanced_ep
-            wide = wide_moe_seconds(tables, dtype, shape, TOKENS, balanced=balanced)
-            if wide is not None:
-                return wide
-        return moe_seconds(tables, dtype, shape, TOKENS, attention_dp=operator.attention_dp)
-
-    def _collective(self, operator: Collective, moved: Array) -> tuple[Array, Origins]:
-        """An all-reduce takes the kernel that also norms as far as the engine uses it.
-
-        Iterations beyond the largest captured graph launch theirs one by one.
-        """
-        shape = (self._tables, operator.op, operator.ranks, moved)
-        time, origin = collective_seconds(*shape)
-        if self.traits.graphs.prefill == "captured" and len(self._graph_sizes):
-            later, other = collective_seconds(*shape, eager=True)
-            outside = self._graph_sizes[-1] < TOKENS
-            time, origin = np.where(outside, later, time), np.where(outside, other, origin)
-        norms_next = operator.op == "all_reduce" and operator.where != "qk_norm"
-        if not norms_next or not self._norm_limit:
-            return time, origin
-        normed, lent = collective_seconds(*shape, normed=True)
-        joined = moved <= self._norm_limit
-        return np.where(joined, normed, time), np.where(joined, lent, origin)
-
-    def _elementwise(self, operator: Elementwise) -> tuple[Array, Origins]:
-        """Kernels that move memory; of a norm in the all-reduce before it only the traffic."""
-        moved = operator.bytes_per_token * TOKENS
-        time, origin = memory_seconds(self._tables, moved / operator.launches)
-        time = time * operator.launches
-        if operator.kind == "norm":
-            traffic = moved / self._tables.system.gpu.memory_bandwidth
-            message = TOKENS * self.spec.hidden * BF16
-            time = np.where(message <= self._norm_limit, traffic, time)
-        return time, origin
-
-    def _exchange(self, operator: MoeExchange) -> tuple[Array, Origins]:
-        tables = self._tables
-        shape = Exchange(
-            operator.ranks, operator.hidden, operator.topk, operator.experts,
-            sent_precision(operator.dtype),
-        )  # fmt: skip
-        return exchange_seconds(tables, self._way(), shape, TOKENS * operator.token_share)
-
-    def _way(self) -> ExchangeKernel:
-        domain = self._tables.system.nvlink_domain
-        return self.traits.exchange(self.parallel, domain, measured_kernels(self._tables))
-
-    def _all_to_all(self) -> bool:
-        """Whether a rank receives only the tokens of its own experts."""
-        return self._way() not in ("none", "all_reduce", "allgather_reducescatter")
-
     def _add_send(self, operator: PipelineSend) -> None:
         """Activations cross every boundary between pipeline stages once."""
         system = self._tables.system
@@ -359,7 +286,7 @@ class StepModel:
         time = time * self.traits.scales.get("communication", 1.0)
         self._rank.add("communication", time * (self.parallel.pp - 1), unmeasured(time))
 
-    def _fused(self, operator: Operator) -> bool:
+    def fused(self, operator: Operator) -> bool:
         """Whether a small operator is part of a larger kernel of this engine."""
         traits = self.traits
         if isinstance(operator, Quantize):
@@ -369,28 +296,3 @@ class StepModel:
             return False
         in_module = operator.kind in ("latent_norm", "rope", "kv_write")
         return operator.kind in traits.fused_elementwise or (in_module and self._attention.whole)
-
-    def _moe_dtype(self, dtype: str) -> str:
-        """mxfp4 experts multiply by 8-bit activations where the GPU has 4-bit tensor cores."""
-        return "mxfp4_fp8" if dtype == "mxfp4" and self._tables.system.gpu.sm >= 100 else dtype
-
-
-def _launches(operator: Operator, host: Host) -> int:
-    """Kernels that one occurrence of ``operator`` launches outside a graph."""
-    if isinstance(operator, Moe):
-        return host.block_launches["experts"]
-    if isinstance(operator, LinearScan):
-        return host.block_launches["linear"]
-    if isinstance(operator, HyperConnection):
-        return 4  # one before and one after each block
-    if isinstance(operator, (MlaAttention, SparseBlock)):
-        index = host.block_launches["indexer"] if operator.index_heads else 0
-        return host.block_launches["latent"] + index
-    return 1
-
-
-def shares(values: Array) -> NDArray[np.float64]:
-    """Normalise parts (first axis) to sum to 1."""
-    total = values.sum(axis=0, keepdims=True)
-    found: Array = np.divide(values, total, out=np.zeros_like(values), where=total > 0)
-    return found

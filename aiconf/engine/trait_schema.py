@@ -14,7 +14,6 @@ from typing import Any, ClassVar, Literal
 FORBID: dict[str, Any] = {"extra": "forbid"}
 
 AllToAll = Literal["nvlink_one_sided", "nvlink_two_sided", "deepep_ht", "deepep_ll", "deepep_auto"]
-Apart = Literal["prefill", "decode"]  # the sides of a disaggregated deployment
 Exchange = Literal["none", "all_reduce", "allgather_reducescatter"] | AllToAll
 
 
@@ -201,7 +200,8 @@ class Graphs:
 class Layouts:
     """Which parallel layouts the engine can run.
 
-    pipeline_apart: where prefill and decode are apart, which of the two may be a pipeline.
+    pipeline_apart: pipelines where prefill and decode are apart. ``none``: on no side; ``behind``:
+    prefill may be one, decode may have one stage or as many as prefill; ``any``: any on both.
     dp_ranks: ``any``: attention replicas of any tp; ``all``: attention DP spans every rank
     (attention tp is then 1). ep_sizes: ``all``: experts are split over every rank or none;
     ``divisor``: over any number of ranks that divides them. rank_in_pod: with attention DP,
@@ -211,7 +211,7 @@ class Layouts:
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
     pipeline: bool
-    pipeline_apart: Literal["none", "prefill", "both"]
+    pipeline_apart: Literal["none", "behind", "any"]
     dp_ranks: Literal["any", "all"]
     ep_sizes: Literal["all", "divisor"]
     rank_in_pod: bool
@@ -229,6 +229,7 @@ class Communication:
         exchanges, best first, used when experts are not split within (moe_tp 1).
     all_to_all_automatic: taken without a setting where the hardware allows.
     workspace_bytes: GPU memory of all-reduce buffers, per rank of a group of two or more.
+    buffer_bytes: GPU memory of what libraries of collectives hold besides, however many ranks.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
@@ -242,6 +243,24 @@ class Communication:
     all_to_all: tuple[AllToAll, ...]
     all_to_all_automatic: bool
     all_to_all_flags: Mapping[AllToAll, str]
+    buffer_bytes: float = 0.0
+
+
+@dataclass(frozen=True)
+class Vision:
+    """How a vision tower runs.
+
+    parallel: what tensor-parallel ranks divide by default: ``weights`` of the tower, or the images
+    while each holds it whole (``data``); ranks that the heads do not divide by take images.
+    apart: whether Dynamo serves images where prefill and decode are apart and prefill workers
+    encode them. modalities: what an architecture calls an image in the engine's limits, where it
+    is not ``image``.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
+    parallel: Literal["weights", "data"]
+    apart: bool
+    modalities: Mapping[str, str]
 
 
 Producer = Literal["norm", "attention", "activation"]

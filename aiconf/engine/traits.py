@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 from aiconf.engine.trait_schema import (
     FORBID,
     Activation,
-    Apart,
     Communication,
     Exchange,
     Graphs,
@@ -28,6 +27,7 @@ from aiconf.engine.trait_schema import (
     Scheduler,
     Small,
     Tier,
+    Vision,
 )
 from aiconf.errors import unknown
 from aiconf.model.cache import CacheKind
@@ -71,6 +71,7 @@ class Traits:
     layouts: Layouts
     communication: Communication
     host: Host
+    vision: Vision
     kernels: Mapping[str, Mapping[int, tuple[str, ...]]]
     serial_prefill: tuple[str, ...]
     moe_settings: Mapping[str, str]
@@ -226,6 +227,10 @@ class Traits:
         """Return the all-reduce buffers of one GPU."""
         return self.communication.workspace_bytes * parallel.tp if parallel.tp > 1 else 0.0
 
+    def buffer_bytes(self, parallel: Parallel) -> float:
+        """Return what libraries of collectives hold on one GPU, outside the engine's allocator."""
+        return self.communication.buffer_bytes if parallel.tp > 1 else 0.0
+
     def graph_bytes(self, sizes: tuple[int, ...]) -> float:
         """Return the memory that capturing ``sizes`` takes on one GPU."""
         return self.graphs.bytes_per_size * len(sizes)
@@ -243,16 +248,26 @@ class Traits:
             return f"{self.title} splits experts over all {ranks} ranks or none: ep 1 or {ranks}"
         return None
 
-    def allows_apart(self, parallel: Parallel, role: Apart) -> str | None:
-        """Return why ``parallel`` cannot be that side of a disaggregated deployment, if so."""
+    def allows_apart(self, prefill: Parallel, decode: Parallel) -> str | None:
+        """Return why the cache of ``prefill`` cannot go to ``decode`` workers, if so."""
         rule = self.layouts.pipeline_apart
-        if parallel.pp == 1 or rule in (role, "both"):
-            return None
-        if rule == "none":
+        if rule == "none" and max(prefill.pp, decode.pp) > 1:
             return f"{self.title} moves no KV cache between pipelines: use pp 1 in both workers"
+        if rule == "behind" and decode.pp not in (1, prefill.pp):
+            stages = " or ".join(dict.fromkeys(("1", str(prefill.pp))))
+            return (
+                f"{self.title} decodes in one stage or in as many as prefill has: use pp {stages} "
+                "in decode workers"
+            )
+        return None
+
+    def allows_images_apart(self) -> str | None:
+        """Return why images cannot be served by prefill workers beside decode workers, if so."""
+        if self.vision.apart:
+            return None
         return (
-            f"{self.title} decodes in a pipeline only behind one of as many stages, which is not "
-            f"modelled: use pp 1 in {role} workers"
+            f"Dynamo serves images with {self.title} by aggregated workers only: leave prefill "
+            "and decode together, or leave out the images"
         )
 
     def spreads(self, parallel: Parallel, gpus_per_node: int) -> bool:

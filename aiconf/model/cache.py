@@ -59,7 +59,7 @@ def state_bytes(spec: ModelSpec, parallel: Parallel) -> float:
     compressors have not yet closed, in float32. On the pipeline stage with the most of it.
     """
     return max(
-        sum(g.count * _state(g.attention, parallel.tp) for g in stage)
+        sum(g.count * _state(g.attention, parallel.tp) for g in stage if g.attention)
         for stage in stages(spec, parallel)
     )
 

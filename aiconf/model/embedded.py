@@ -16,6 +16,7 @@ from aiconf.model.spec import (
     MoeFfn,
     Quantization,
 )
+from aiconf.model.vision import VisionTower
 from aiconf.resources import read_yaml
 
 
@@ -30,6 +31,7 @@ def read_family(path: Path) -> tuple[ModelSpec, ...]:
     """
     family = family_file(path)
     layers = tuple(_layer_group(group) for group in family["layers"])
+    vision = _vision(family["vision"]) if family["vision"] else None
     return tuple(
         ModelSpec(
             name=identifier.rsplit("/", 1)[-1],
@@ -42,7 +44,9 @@ def read_family(path: Path) -> tuple[ModelSpec, ...]:
             quantization=Quantization(**checkpoint["quantization"]),
             tied_embeddings=family["tied_embeddings"],
             mtp_layers=family["mtp_layers"],
+            mtp_ends=family["mtp_ends"],
             streams=family["streams"],
+            vision=vision,
             notes=tuple(checkpoint["notes"]),
         )
         for checkpoint in family["checkpoints"]
@@ -74,8 +78,16 @@ def family_file(path: Path) -> dict[str, Any]:
         raise UserError(f"{path.name}: {where}: {first['msg']}") from None
 
 
+def _vision(figures: dict[str, Any]) -> VisionTower:
+    from aiconf.model.families.tower import processor
+
+    values = dict(figures)
+    return VisionTower(limits=processor(values.pop("processor")), **values)
+
+
 def _layer_group(group: dict[str, Any]) -> LayerGroup:
-    attention, ffn = _attention(group["attention"]), _ffn(group["ffn"])
+    stated = group["attention"]
+    attention, ffn = (_attention(stated) if stated else None), _ffn(group["ffn"])
     return LayerGroup(group["count"], attention, ffn, group["norms"])
 
 

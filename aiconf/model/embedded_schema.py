@@ -69,10 +69,10 @@ class FfnFile(Strict):
 
 
 class GroupFile(Strict):
-    """``count`` identical layers."""
+    """``count`` identical layers; ``attention: null`` where there is a feed-forward block only."""
 
     count: PositiveInt
-    attention: AttentionFile | LinearFile
+    attention: AttentionFile | LinearFile | None
     ffn: FfnFile | None = None
     norms: PositiveInt = 2
 
@@ -88,6 +88,28 @@ class QuantizationFile(Strict):
     output: Precision | None = None
     linear: Precision | None = None
     group: PositiveInt = 128
+
+
+class VisionFile(Strict):
+    """`aiconf.model.vision.VisionTower`; processor: one of ``vision_processors.yaml``."""
+
+    layers: PositiveInt
+    hidden: PositiveInt
+    heads: PositiveInt
+    head_dim: PositiveInt
+    intermediate: PositiveInt
+    patch: PositiveInt
+    merge: PositiveInt
+    out: PositiveInt
+    positions: PositiveInt
+    processor: str = Field(pattern="^(qwen|kimi_k25|kimi_k3|gemma3)$")
+    frames: PositiveInt = 1
+    mergers: PositiveInt = 1
+    bias: bool = True
+    layer_norm: bool = True
+    projector_split: bool = True
+    post_norm: bool = False
+    pooled: bool = False
 
 
 class CheckpointFile(Strict):
@@ -112,8 +134,10 @@ class FamilyFile(Strict):
     max_context: PositiveInt
     tied_embeddings: bool = False
     mtp_layers: int = 0
+    mtp_ends: bool = False
     streams: PositiveInt = 1
     parameters: float | None = None
     active_parameters: float | None = None
     layers: list[GroupFile]
+    vision: VisionFile | None = None
     checkpoints: list[CheckpointFile]

@@ -10,6 +10,7 @@ from typing import Any
 
 from aiconf.errors import UserError, nearest
 from aiconf.model.checkpoint import build, read_config
+from aiconf.model.families.config import shown
 from aiconf.model.spec import ModelSpec
 
 _TIMEOUT = 3.0  # s; a command must answer at once when there is no network
@@ -37,11 +38,21 @@ def read_hub(identifier: str, embedded: Iterable[str]) -> ModelSpec:
     hint = f"did you mean {near}?" if near else "give the folder of a local copy"
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "YES", "ON"):
         raise UserError(f"unknown model '{identifier}' and HF_HUB_OFFLINE is set: {hint}")
-    figures = _fetch(identifier, "config.json", hint)
+    figures = _fetch(identifier, "config.json", hint) or _fetch(identifier, "params.json", hint)
     if figures is None:
+        adapter = _fetch(identifier, "adapter_config.json", hint)
+        if adapter is not None:
+            base = shown(adapter.get("base_model_name_or_path"))
+            raise UserError(
+                f"'{identifier}' is a LoRA or PEFT adapter, not a model: give its base, '{base}'"
+            )
         raise UserError(f"the hub has no config.json for '{identifier}': {hint}")
     beside = _fetch(identifier, "hf_quant_config.json", hint)
-    return build(figures, beside, f"{identifier} config.json", identifier)
+    pixels = None
+    if figures.get("vision_config"):
+        pixels = _fetch(identifier, "preprocessor_config.json", hint)
+    source = f"{identifier} config.json"
+    return build(figures, beside, source, identifier, pixels=pixels)
 
 
 def _cached(identifier: str) -> Path | None:

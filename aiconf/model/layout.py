@@ -18,12 +18,28 @@ def layout_problem(spec: ModelSpec, parallel: Parallel) -> str | None:
     return next(_problems(spec, parallel), None)
 
 
+def head_counts(spec: ModelSpec) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the counts of heads that tensor parallelism must divide, and of KV heads.
+
+    KV heads may be copied, so that tensor parallelism may be a multiple of them, too; so may
+    the groups of Mamba-2, which are left out.
+    """
+    heads = {attention.heads for attention, _ in spec.softmax}
+    for one in (group.attention for group in spec.layers):
+        if isinstance(one, LinearAttention):
+            heads |= {one.value_heads} if one.kind == "mamba2" else {one.value_heads, one.key_heads}
+    kv_heads = {attention.kv_heads for attention, _ in spec.softmax}
+    return tuple(sorted(heads, reverse=True)), tuple(sorted(kv_heads))
+
+
 def _problems(spec: ModelSpec, parallel: Parallel) -> Iterator[str]:
     if not spec.is_moe and (parallel.dp > 1 or parallel.ep > 1):
         yield f"{spec.name} has no experts: dp and ep must be 1, not {parallel.dp}, {parallel.ep}"
     if parallel.pp > spec.layer_count:
         yield f"pp {parallel.pp} exceeds the {spec.layer_count} layers of {spec.name}"
     for attention in dict.fromkeys(group.attention for group in spec.layers):
+        if attention is None:
+            continue
         if isinstance(attention, LinearAttention):
             yield from _linear_problems(spec, attention, parallel.tp)
         else:

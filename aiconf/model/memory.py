@@ -31,6 +31,7 @@ from aiconf.model.spec import (
     Quantization,
     draft_layer,
 )
+from aiconf.model.vision import vision_parameters
 from aiconf.parallel import Parallel
 
 _WHOLE = Parallel()
@@ -57,6 +58,11 @@ def _dense(count: float, precision: Precision) -> Weights:
 def parameters(spec: ModelSpec) -> float:
     """Parameters of the main model; MTP layers not counted."""
     return sum(weights.count for weights in _model(spec, _WHOLE))
+
+
+def checkpoint_parameters(spec: ModelSpec) -> float:
+    """Parameters of all tensors of the checkpoint, MTP layers included; scales are none."""
+    return parameters(spec) + sum(weights.count for weights in _checkpoint_drafts(spec))
 
 
 def active_parameters(spec: ModelSpec) -> float:
@@ -108,6 +114,13 @@ def weight_bytes(spec: ModelSpec, parallel: Parallel, mtp: bool = False) -> floa
     return max(sizes)
 
 
+def layer_weights(
+    spec: ModelSpec, group: LayerGroup, parallel: Parallel = _WHOLE
+) -> tuple[Weights, ...]:
+    """Weights of one layer of a group: norms and attention first, then the feed-forward."""
+    return tuple(_layer(spec, group, parallel))
+
+
 def _bytes(spec: ModelSpec, found: Iterable[Weights]) -> float:
     return sum(weights.bytes(spec.quantization.group) for weights in found)
 
@@ -118,8 +131,11 @@ def _model(spec: ModelSpec, parallel: Parallel) -> Iterator[Weights]:
 
 
 def _ends(spec: ModelSpec, parallel: Parallel, first: bool, last: bool) -> Iterator[Weights]:
-    """Input embedding on the first stage; final norm and output head on the last."""
+    """Vision tower and input embedding on the first stage; final norm and head on the last."""
     rows = spec.vocab if parallel == _WHOLE else rank_vocab(spec, parallel.tp)
+    if first and spec.vision is not None:
+        # Quantised checkpoints leave the tower in bf16; a text token never meets it.
+        yield Weights(vision_parameters(spec.vision, parallel.tp), "bf16", 0.0)
     if first:
         yield _dense(rows * spec.hidden, "bf16")
     if last:
@@ -138,7 +154,9 @@ def _layers(spec: ModelSpec, groups: Iterable[LayerGroup], parallel: Parallel) -
 
 def _layer(spec: ModelSpec, group: LayerGroup, parallel: Parallel) -> Iterator[Weights]:
     yield _dense(group.norms * spec.hidden, "bf16")
-    if isinstance(group.attention, LinearAttention):
+    if group.attention is None:
+        pass
+    elif isinstance(group.attention, LinearAttention):
         yield from _linear(spec.hidden, group.attention, spec.quantization, parallel.tp)
     else:
         attention = _BLOCKS[group.attention.kind]
@@ -245,8 +263,8 @@ def _mla(hidden: int, attention: Attention, kinds: Quantization, tp: int) -> Ite
 _BLOCKS = {"gqa": _gqa, "mla": _mla, "compressed": _compressed}
 
 
-def _absorbed_bytes(attention: Attention | LinearAttention, tp: int) -> float:
-    if isinstance(attention, LinearAttention) or attention.kind != "mla":
+def _absorbed_bytes(attention: Attention | LinearAttention | None, tp: int) -> float:
+    if not isinstance(attention, Attention) or attention.kind != "mla":
         return 0.0
     per_head = attention.kv_lora_rank * (attention.qk_nope_head_dim + attention.v_head_dim)
     return rank_heads(attention, tp) * per_head * weight_bytes_per_element("bf16")
@@ -272,9 +290,10 @@ def _experts(spec: ModelSpec, ffn: MoeFfn, parallel: Parallel) -> Iterator[Weigh
 
 
 def _checkpoint_drafts(spec: ModelSpec) -> Iterator[Weights]:
-    """MTP layers of a checkpoint, each with embedding and head of its own."""
+    """MTP layers of a checkpoint, some with an embedding and a head of their own each."""
     yield from _drafts(spec, _WHOLE, spec.mtp_layers)
-    yield _dense(spec.mtp_layers * 2 * spec.vocab * spec.hidden, "bf16")
+    if spec.mtp_ends:
+        yield _dense(spec.mtp_layers * 2 * spec.vocab * spec.hidden, "bf16")
 
 
 def _drafts(spec: ModelSpec, parallel: Parallel, layers: int) -> Iterator[Weights]:

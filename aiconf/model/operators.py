@@ -79,7 +79,8 @@ def _all(spec: ModelSpec, parallel: Parallel) -> Iterator[Operator]:
         yield Collective("all_reduce", tp, hidden * BF16, 1, "embedding")
     blocks: Counter[Attention | LinearAttention] = Counter()
     for group in spec.layers:
-        blocks[group.attention] += group.count
+        if group.attention:
+            blocks[group.attention] += group.count
     for attention, count in blocks.items():
         yield from attention_operators(spec, attention, tp, count)
     for group in spec.layers:

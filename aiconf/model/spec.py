@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from aiconf.model.vision import VisionTower
+
 Precision = Literal["bf16", "fp8", "fp8_block", "int8", "int4", "nvfp4", "mxfp4"]
 
 
@@ -102,12 +104,13 @@ class MoeFfn:
 class LayerGroup:
     """``count`` identical layers.
 
-    ffn: None where another attention block follows at once (Nemotron-H). norms: 1 then; 4 where
-    both blocks are normed behind, too (Gemma).
+    ffn: None where another attention block follows at once (Nemotron-H), attention: None where
+    another feed-forward block does (DeciLM). norms: 1 then; 4 where both blocks are normed
+    behind, too (Gemma).
     """
 
     count: int
-    attention: Attention | LinearAttention
+    attention: Attention | LinearAttention | None
     ffn: DenseFfn | MoeFfn | None
     norms: int = 2
 
@@ -155,7 +158,9 @@ class ModelSpec:
     quantization: Quantization
     tied_embeddings: bool = False
     mtp_layers: int = 0  # multi-token-prediction layers shipped with the checkpoint
+    mtp_ends: bool = False  # those layers ship an embedding and a head of their own
     streams: int = 1  # residual streams, mixed around every block (hyper-connections)
+    vision: VisionTower | None = None  # None: no tower, or one that is not known
     notes: tuple[str, ...] = field(default=())  # what was assumed while reading
 
     def __hash__(self) -> int:
@@ -200,7 +205,7 @@ def draft_layer(spec: ModelSpec) -> LayerGroup:
     with the model's attention over all of the past and a dense block as wide as what a token
     meets in the model's own layers, which is an approximation.
     """
-    last = spec.layers[-1]
+    last = next(group for group in reversed(spec.layers) if group.attention)
     if spec.mtp_layers:
         return LayerGroup(1, last.attention, last.ffn)
     ffn = last.ffn
@@ -218,4 +223,5 @@ def draft_model(spec: ModelSpec) -> ModelSpec:
         checkpoint=f"{spec.checkpoint} draft",
         layers=(draft_layer(spec),),
         mtp_layers=0,
+        vision=None,
     )

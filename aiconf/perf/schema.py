@@ -163,6 +163,18 @@ _ALL = (
         (_text("op", "pre or post"), _DTYPE, _HEADS, _KERNEL, _number("tokens", "tokens")),
     ),
     Schema(
+        "encoder_attention",
+        "Full attention of a vision tower's patches",
+        (
+            _DTYPE,
+            _number("head_dim", "elements"),
+            _number("heads", "heads on one GPU, as many of keys and values"),
+            _KERNEL,
+            _number("batch", "images"),
+            _number("isl", "patches of each image"),
+        ),
+    ),
+    Schema(
         "linear_attention",
         "Linear attention with a state of fixed size",
         (

@@ -15,7 +15,8 @@ from aiconf.search.search import Found, shortfall
 
 Record = dict[str, Any]
 
-_IMPORTANT = ("not modelled", "another model")  # of the notes, for the terminal
+# Of the notes, for the terminal.
+_IMPORTANT = ("not modelled", "another model", "speculative decoding")
 
 
 def baseline(

@@ -44,7 +44,7 @@ def model_records() -> list[dict[str, Any]]:
 
 
 def _model(family: str, spec: ModelSpec) -> dict[str, Any]:
-    kinds = dict.fromkeys(group.attention.kind for group in spec.layers)
+    kinds = dict.fromkeys(group.attention.kind for group in spec.layers if group.attention)
     windowed = any(attention.window for attention, _ in spec.softmax)
     experts = max((getattr(group.ffn, "experts", 0) for group in spec.layers), default=0)
     return {

@@ -55,7 +55,7 @@ def coverage(spec: ModelSpec, platform: Platform) -> dict[str, Any]:
         "layout": None,
         "reason": "",
     }
-    layout = _smallest(spec, platform, work)
+    layout = smallest_layout(spec, platform, work)
     if layout is None:
         return found | _shares(None) | {"reason": f"fits on no {2**_MOST} GPUs"}
     found |= {"gpus": layout.gpus, "layout": str(layout)}
@@ -73,13 +73,15 @@ def _shares(found: dict[str, float] | None) -> dict[str, float | None]:
     return {**{n: found[n] for n in names}, **{f"{n}_percent": 100 * found[n] for n in names}}
 
 
-def _smallest(spec: ModelSpec, platform: Platform, work: Workload) -> Parallel | None:
-    """Layout of the fewest GPUs that hold the model and one request."""
+def smallest_layout(spec: ModelSpec, platform: Platform, work: Workload) -> Parallel | None:
+    """Layout of the fewest GPUs (a power of two) that hold the model and one request."""
+    gpu = platform.system.gpu
+    most = platform.traits.max_sequences(gpu.memory_bytes, gpu.sm)  # whose buffers are held
     for gpus in (2**power for power in range(_MOST + 1)):
         own = [p for p in layouts(platform, spec, gpus) if p.gpus == gpus]
         for parallel in sorted(own, key=lambda p: (p.pp, -p.tp, p.ep)):
             room = platform.capacity(
-                spec, parallel, token_budget=token_budgets(platform)[0], max_sequences=1,
+                spec, parallel, token_budget=token_budgets(platform)[0], max_sequences=most,
                 kv_dtype=spec.quantization.kv,
             )  # fmt: skip
             if room.sequences(work.isl, work.osl) >= 1:

@@ -6,7 +6,9 @@ The document of a search (times in ms, rates per second, sizes in GPUs and token
     Version of this program.
 ``inputs``
     ``model``, ``checkpoints`` (list of ``checkpoint``, ``precision``, ``kv_dtype``), ``system``,
-    ``decode_system``, ``total_gpus``, ``isl``, ``osl``, ``prefix``, ``backends`` (list of
+    ``decode_system``, ``total_gpus``, ``isl`` (text), ``osl``, ``prefix``, ``images`` (only where
+    there are any: ``count``, ``width``, ``height``, ``patches`` and ``tokens`` of one, which come
+    in addition to ``isl``), ``backends`` (list of
     ``backend``, ``title``, ``version`` of the tables), ``mode``, ``objective``, ``targets``
     (``ttft_ms``, ``tpot_ms``, ``latency_ms``; null where there is none), ``confidence`` (null:
     the predictions themselves must meet the targets).
@@ -46,15 +48,17 @@ The document of a search (times in ms, rates per second, sizes in GPUs and token
     ``meets_targets`` there, and of the best over it ``throughput_ratio`` (output tok/s/GPU),
     ``ttft_ratio``, ``tpot_ratio``; ``notes``: how the manifest was read.
 
-The document of an estimate has ``aiconf``, ``inputs`` (without mode, objective and targets),
-``best``, ``iterations``, ``origins``, ``memory`` and ``notes``. ``memory``: per kind of worker,
-GiB of its fullest GPU by use, and ``sequences`` that its KV cache holds.
+The document of an estimate has ``aiconf``, ``inputs`` (without mode and objective; ``targets``
+only where there are some), ``best``, ``iterations``, ``origins``, ``memory`` and ``notes``.
+``memory``: per kind of worker, GiB of its fullest GPU by use, and ``sequences`` that its KV cache
+holds.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -107,7 +111,7 @@ def estimate_document(request: Request, found: Found) -> dict[str, Any]:
     """Everything about one configuration (see the module docstring)."""
     document: dict[str, Any] = {
         "aiconf": __version__,
-        "inputs": _inputs(request),
+        "inputs": _inputs(request) | _asked(request),
         "best": record(request, found),
         **_explained(request, found),
         "memory": _memories(request, found),
@@ -123,6 +127,7 @@ def _tight(request: Request, found: Found) -> list[str]:
     room = variant.platform.capacity(
         variant.spec, variant.parallel, token_budget=int(found.value("token_budget")),
         max_sequences=max(round(rows), 1), kv_dtype=variant.kv_dtype,
+        drafting=variant.speculation is not None,
     )  # fmt: skip
     left = room.kv - room.held(rows, work.isl, work.osl)
     if left >= TIGHT * room.total:
@@ -148,9 +153,10 @@ def _inputs(request: Request) -> Record:
         "system": first.system.name,
         "decode_system": request.decode_platforms[0].system.name,
         "total_gpus": request.gpus,
-        "isl": work.isl,
+        "isl": work.text,
         "osl": work.osl,
         "prefix": work.prefix,
+        **({"images": asdict(work.images)} if work.images else {}),
         "backends": [
             {"backend": p.traits.name, "title": p.traits.title, "version": p.version}
             for p in request.platforms
@@ -159,16 +165,24 @@ def _inputs(request: Request) -> Record:
 
 
 def _goals(request: Request) -> Record:
-    sla = request.sla
-    targets = {"ttft_ms": sla.ttft, "tpot_ms": sla.tpot, "latency_ms": sla.latency}
     return {
         "mode": request.mode,
         "objective": request.objective,
-        "targets": {
-            name: None if math.isinf(value) else to_ms(value) for name, value in targets.items()
-        },
+        "targets": _targets(request),
         "confidence": request.confidence,
     }
+
+
+def _targets(request: Request) -> Record:
+    sla = request.sla
+    targets = {"ttft_ms": sla.ttft, "tpot_ms": sla.tpot, "latency_ms": sla.latency}
+    return {name: None if math.isinf(value) else to_ms(value) for name, value in targets.items()}
+
+
+def _asked(request: Request) -> Record:
+    """Targets of an estimate, where it was given some."""
+    targets = _targets(request)
+    return {} if all(value is None for value in targets.values()) else {"targets": targets}
 
 
 def _replayed(seen: Summary | None, passed: int) -> Record | None:
@@ -246,7 +260,7 @@ def _memory(request: Request, role: str, variant: Variant, budget: int) -> Recor
     most = platform.traits.max_sequences(gpu.memory_bytes, gpu.sm)
     room = platform.capacity(
         variant.spec, variant.parallel, token_budget=budget, max_sequences=most,
-        kv_dtype=variant.kv_dtype,
+        kv_dtype=variant.kv_dtype, drafting=variant.speculation is not None,
     )  # fmt: skip
     parts: Sequence[tuple[str, float]] = (
         ("total", room.total), ("reserved", room.reserved), ("weights", room.weights),

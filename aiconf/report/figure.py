@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from aiconf.report.table import number
+from aiconf.report.text import images_text
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; markers differ too.
 _LINES = {"agg": ("#0072B2", "o", "aggregated"), "disagg": ("#D55E00", "s", "disaggregated")}
@@ -47,7 +48,7 @@ def pareto_figure(found: dict[str, Any]) -> Figure:
     _target(axes, found)
     _winner(axes, found)
     inputs = found["inputs"]
-    traffic = f"{inputs['isl']} in, {inputs['osl']} out"
+    traffic = f"{inputs['isl']}{images_text(inputs)} in, {inputs['osl']} out"
     axes.set_title(
         f"{inputs['model']} on {inputs['total_gpus']} x {inputs['system']}, {traffic}", fontsize=11
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from aiconf.engine.engine import Platform
+from aiconf.errors import UserError
 from aiconf.search.request import Request
 from aiconf.search.search import Found
 from aiconf.serving.plan import Plan, Role
@@ -24,6 +25,10 @@ def planner_of(
     UserError
         The planner would refuse its configuration, or no profile can be made.
     """
+    if options is not None and options.planner and plan.workload.images:
+        raise UserError(
+            "the planner's profile is of prompts of text alone: leave out --planner or --images"
+        )
     if options is None or not options.planner:
         return None
     from aiconf.deploy.planner import planner

@@ -164,9 +164,9 @@ def replay_result(deployed: Deployed, demand: Demand, sla: Sla, seed: int) -> Re
             for name, value in (("ttft_ms", sla.ttft), ("tpot_ms", sla.tpot))
         },
     }
-    return ReplayResult(
-        inputs, done.replay, summarize(done.replay, sla), done.causes, tuple(demand.notes)
-    )
+    said = (f"{deployed.spec.name}: {note}" for note in deployed.spec.notes)
+    notes = (*demand.notes, *said)
+    return ReplayResult(inputs, done.replay, summarize(done.replay, sla), done.causes, notes)
 
 
 def _deployed(deployed: Deployed, done: Scenario) -> str:

@@ -14,7 +14,7 @@ Document = dict[str, Any]
 NAMES = {"agg": "aggregated", "disagg": "disaggregated"}
 _PARTS = {
     "gemm": "GEMM", "attention": "attention", "moe": "MoE", "communication": "communication",
-    "memory": "memory ops", "overhead": "overhead",
+    "memory": "memory ops", "vision": "vision tower", "overhead": "overhead",
 }  # fmt: skip
 _OBJECTIVES = {
     "throughput": "most output tok/s/GPU", "latency": "lowest request latency",
@@ -141,8 +141,12 @@ def input_lines(found: Document, style: Style) -> list[tuple[str, str]]:
     lines = [("Model" if not i else "", text) for i, text in enumerate(checkpoints)]
     lines.append(("System", systems))
     lines.append(("Engine", f"{engines} (version of the measured tables)"))
-    lines.append(("Traffic", f"{inputs['isl']} input + {inputs['osl']} output tokens{cached}"))
-    if "targets" in inputs:
+    shown = images_text(inputs)
+    tokens = f"{inputs['isl']} input{shown} + {inputs['osl']} output tokens"
+    lines.append(("Traffic", f"{tokens}{cached}"))
+    if "targets" in inputs and "objective" not in inputs:
+        lines.append(("Targets", style.plain(_kept(inputs["targets"], found["best"]))))
+    elif "targets" in inputs:
         goal = _OBJECTIVES[inputs["objective"]]
         sure = inputs["confidence"]
         surely = "" if sure is None else f", all with a probability of {sure:.0%}"
@@ -187,8 +191,18 @@ def part_rows(iteration: Document) -> list[tuple[str, float, float]]:
     return [
         (label, iteration["parts_ms"][part], iteration["parts_ms"][part] / iteration["ms"])
         for part, label in _PARTS.items()
-        if iteration["parts_ms"][part] > 0
+        if iteration["parts_ms"].get(part, 0.0) > 0
     ]
+
+
+def images_text(inputs: Document) -> str:
+    """Images of a request beside its text; empty where there are none."""
+    images = inputs.get("images")
+    if not images:
+        return ""
+    tokens = images["count"] * images["tokens"]
+    size = f"{images['width']}x{images['height']}"
+    return f" + {tokens} of {images['count']} x {size} images"
 
 
 def shares(origins: dict[str, float]) -> str:
@@ -208,6 +222,13 @@ def _inputs(found: Document, style: Style) -> str:
 def _goals(targets: Document) -> str:
     said = [f"{_TARGETS[key]} ≤ {ms:g} ms" for key, ms in targets.items() if ms is not None]
     return ", ".join(said) or "none"
+
+
+def _kept(targets: Document, best: Document) -> str:
+    """Targets of an estimate, whether they are met, and how surely."""
+    chance = best.get("probability")
+    surely = "" if chance is None else f" (probability {chance:.0%})"
+    return f"{_goals(targets)}: {'met' if best['meets_targets'] else 'missed'}{surely}"
 
 
 def _verdict(found: Document, style: Style) -> str:

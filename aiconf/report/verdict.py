@@ -120,6 +120,11 @@ def notes(request: Request, found: dict[str, Any]) -> list[str]:
             f"the KV cache holds {inside:,} of {best['concurrency']:,} requests: "
             "the others wait, and TTFT is their queue"
         )
+    if work.images:
+        said.append(
+            f"{work.images} are encoded before their prompt: their time is in TTFT; decoding and "
+            "resizing them on the CPU is not predicted"
+        )
     said += _replay_misses(request, found)
     if request.left_out:
         said.append(

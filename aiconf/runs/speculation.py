@@ -90,14 +90,25 @@ def speculation(
         note = f"{drafts} drafts per iteration assumed"
     if drafts < 1:
         raise Skipped(f"mtp/spec '{spoken}' names no drafts")
-    kept = next(rule for rule in published().acceptance if _begins(model, rule.model))
     length = _LENGTH.search(spoken)
     if length:
         try:
             return Speculation(drafts, acceptance_of(float(length.group(1)), drafts)), note
         except UserError as error:
             raise Skipped(str(error)) from None
-    return Speculation(drafts, kept.acceptance, kept.decay), note
+    return published_for(model, drafts), note
+
+
+def published_for(model: str, drafts: int) -> Speculation:
+    """Return ``drafts`` drafts per iteration for ``model`` (a name without its organisation).
+
+    Raises
+    ------
+    UserError
+        No engine verifies so many.
+    """
+    kept = next(rule for rule in published().acceptance if _begins(model, rule.model))
+    return Speculation(drafts, kept.acceptance, kept.decay)
 
 
 def _drafts(backend: str, model: str, load: Traffic, workers: Workers, mode: str) -> int:

@@ -6,7 +6,9 @@ GPUs never give less per GPU.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Collection
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,8 @@ from aiconf.serving.disaggregated import (
 )
 from aiconf.system.spec import System
 from aiconf.workload import Sla
+
+_Workers = TypeVar("_Workers", Prefill, Decode)
 
 
 def replicate(workers: Aggregated, gpus: int) -> Candidates:
@@ -134,6 +138,30 @@ def _decoding(decode: Decode, gpus: int) -> _Decoding:
         d, count, limit, count * decode.gpus[d], count * decode.rate[d],
         decode.batch[d] * ranks, budget, kv_bytes, decode.tpot[d], own,
     )  # fmt: skip
+
+
+def fitting(prefill: Prefill, decode: Decode) -> list[tuple[Prefill, Decode]]:
+    """Both sides such that every prefill worker can hand its cache to every decode worker.
+
+    One pair of sides where the engine moves cache between any of them; else one for each set of
+    prefill workers that some decode workers take it from.
+    """
+    allows = prefill.variants[0].platform.traits.allows_apart
+    givers = {v.parallel.pp: v.parallel for v in prefill.variants}
+    takers = {v.parallel.pp: v.parallel for v in decode.variants}
+    groups: dict[frozenset[int], set[int]] = {}
+    for stages, taker in takers.items():
+        able = frozenset(pp for pp, giver in givers.items() if allows(giver, taker) is None)
+        groups.setdefault(able, set()).add(stages)
+    return [(_staged(prefill, able), _staged(decode, own)) for able, own in groups.items() if able]
+
+
+def _staged(side: _Workers, stages: Collection[int]) -> _Workers:
+    """Return the points of ``side`` whose layouts have one of these numbers of stages."""
+    has = np.array([variant.parallel.pp in stages for variant in side.variants])
+    place = has[side.variant]
+    columns = {f.name: getattr(side, f.name)[place] for f in fields(side) if f.name != "variants"}
+    return replace(side, **columns)
 
 
 def pair(prefill: Prefill, decode: Decode, gpus: int, sla: Sla, isl: int) -> Candidates:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from aiconf.engine.batch import Batch
 from aiconf.engine.calibration import Spread
+from aiconf.engine.drafting import Step
 from aiconf.engine.interval import below, bounds, spread_of
-from aiconf.engine.step import StepModel
 from aiconf.perf.origin import Origin
 from aiconf.search.candidates import Array, Index
 from aiconf.search.workers import Variant
@@ -89,17 +89,13 @@ def _alike(
 def _shares(variants: list[Variant], place: Index, work: Workload) -> Array:
     """Share of fallback of each candidate's variant."""
     used, back = np.unique(place, return_inverse=True)
-    shares = [_fallback(_step(variants[i]), work.isl, work.osl) for i in used]
+    shares = [_fallback(variants[i].step, work.isl, work.osl) for i in used]
     found: Array = np.array(shares)[back.reshape(-1)]
     return found
 
 
-def _step(variant: Variant) -> StepModel:
-    return variant.platform.step(variant.spec, variant.parallel, variant.kv_dtype)
-
-
 @lru_cache(maxsize=4096)
-def _fallback(step: StepModel, isl: int, osl: int) -> float:
+def _fallback(step: Step, isl: int, osl: int) -> float:
     """Share of a request's time that is a fallback: its prompt alone, its output beside others."""
     context = isl + osl / 2.0
     tokens = float(min(isl, 8192))

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from aiconf.engine.engine import Platform
+from aiconf.engine.speculation import Speculation
 from aiconf.engine.told import told
 from aiconf.errors import UserError
 from aiconf.search.estimate import Setting, estimate_point
@@ -21,7 +22,10 @@ _POINTS = 24  # of a sweep over requests in flight
 _AS_GOOD = 0.995  # of the highest rate: below it the decode side starves
 
 
-def predict(plan: Plan, places: Places, concurrency: int | None = None) -> tuple[Request, Found]:
+def predict(
+    plan: Plan, places: Places, concurrency: int | None = None,
+    speculation: Speculation | None = None,
+) -> tuple[Request, Found]:  # fmt: skip
     """Predict ``plan`` as it is set.
 
     Parameters
@@ -31,6 +35,8 @@ def predict(plan: Plan, places: Places, concurrency: int | None = None) -> tuple
     concurrency
         Requests in flight per worker (per decode worker when disaggregated); None: as many as
         the worker's own limit and its KV cache let run.
+    speculation
+        Drafts that decoding sequences verify, and how likely they are kept; None: none.
 
     Raises
     ------
@@ -38,10 +44,13 @@ def predict(plan: Plan, places: Places, concurrency: int | None = None) -> tuple
         The layout is illegal, the model does not fit, or a request is longer than is served.
     """
     first, last = _sides(plan)
-    return _point(plan, _setting(plan, places, first, last), first, concurrency)
+    setting = replace(_setting(plan, places, first, last), speculation=speculation)
+    return _point(plan, setting, first, concurrency)
 
 
-def swept(plan: Plan, places: Places) -> list[tuple[Request, Found]]:
+def swept(
+    plan: Plan, places: Places, speculation: Speculation | None = None
+) -> list[tuple[Request, Found]]:
     """Predict ``plan`` from one request in flight per worker to as many as it lets run.
 
     Raises
@@ -50,7 +59,7 @@ def swept(plan: Plan, places: Places) -> list[tuple[Request, Found]]:
         As ``predict``.
     """
     first, last = _sides(plan)
-    setting = _setting(plan, places, first, last)
+    setting = replace(_setting(plan, places, first, last), speculation=speculation)
     full = _point(plan, setting, first, None)
     most = max(full[1].value("batch"), 1.0)
     sizes = np.unique(np.round(np.geomspace(1.0, most, _POINTS))).astype(int)

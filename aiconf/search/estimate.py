@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from aiconf.engine.batch import Batch
+from aiconf.engine.drafting import Step, decode_iterations
 from aiconf.engine.engine import Platform
-from aiconf.engine.step import StepModel
-from aiconf.engine.trait_schema import Apart
+from aiconf.engine.speculation import Speculation
 from aiconf.errors import UserError
 from aiconf.model.layout import layout_problem
 from aiconf.model.spec import ModelSpec
@@ -31,7 +31,8 @@ class Setting:
     """A configuration as a user writes it (see ``aiconf.estimate`` for the fields).
 
     max_sequences: requests that the engine runs at once in a worker (of the decode side when
-    disaggregated); None: as many as its cache holds.
+    disaggregated); None: as many as its cache holds. speculation: drafts that decoding sequences
+    verify; None: none.
     """
 
     spec: ModelSpec
@@ -48,6 +49,7 @@ class Setting:
     kv_dtype: str | None
     prefill_platform: Platform | None = None  # of prefill workers, where it differs
     max_sequences: int | None = None
+    speculation: Speculation | None = None
 
     def __post_init__(self) -> None:
         for name in ("concurrency", "workers", "prefill_workers", "prefill_batch"):
@@ -87,18 +89,17 @@ def _request(setting: Setting, gpus: int) -> Request:
     )
 
 
-def _legal(
-    setting: Setting, platform: Platform, text: str, apart: Apart | None = None
-) -> Variant:
+def _legal(setting: Setting, platform: Platform, text: str) -> Variant:
     parallel, traits = Parallel.parse(text), platform.traits
     problem = layout_problem(setting.spec, parallel) or traits.allows(
         parallel, moe=setting.spec.is_moe
     )
-    if apart:
-        problem = problem or traits.allows_apart(parallel, apart)
     if problem:
         raise UserError(f"layout {parallel}: {problem}")
-    return variant_of(platform, setting.spec, parallel, setting.kv_dtype, setting.workload.isl)
+    return variant_of(
+        platform, setting.spec, parallel, setting.kv_dtype, setting.workload.isl,
+        setting.speculation,
+    )  # fmt: skip
 
 
 def _room(setting: Setting, variant: Variant, budget: int) -> float:
@@ -110,7 +111,7 @@ def _room(setting: Setting, variant: Variant, budget: int) -> float:
         room = platform.capacity(
             variant.spec, variant.parallel, token_budget=budget,
             max_sequences=platform.traits.max_sequences(gpu.memory_bytes, gpu.sm),
-            kv_dtype=variant.kv_dtype,
+            kv_dtype=variant.kv_dtype, drafting=variant.speculation is not None,
         )  # fmt: skip
         need = room.total - room.kv + float(room.sequence_bytes(work.isl + work.osl))
         raise UserError(
@@ -125,7 +126,7 @@ def _aggregated(setting: Setting) -> tuple[Request, Found]:
     request = _request(setting, setting.workers * variant.parallel.gpus)
     budget = _budget(setting, variant)
     most = _room(setting, variant, budget)
-    step = variant.platform.step(variant.spec, variant.parallel, variant.kv_dtype)
+    step = variant.step
     inside = min(float(setting.concurrency), most)
     points = aggregated(step, setting.workload, np.array([inside]), np.array([float(budget)]))
     # What the cache does not hold waits outside: in a closed loop each of those requests
@@ -145,19 +146,25 @@ def _disaggregated(setting: Setting) -> tuple[Request, Found]:
     if work.osl == 1:
         raise UserError("osl 1 has nothing to decode: leave out the prefill layout")
     prefilling = setting.prefill_platform or setting.platform
-    before = _legal(setting, prefilling, str(setting.prefill_layout), "prefill")
-    after = _legal(setting, setting.decode_platform, setting.layout, "decode")
+    away = work.images and prefilling.traits.allows_images_apart()
+    if away:
+        raise UserError(away)
+    before = _legal(setting, prefilling, str(setting.prefill_layout))
+    after = _legal(setting, setting.decode_platform, setting.layout)
+    problem = before.platform.traits.allows_apart(before.parallel, after.parallel)
+    if problem:
+        raise UserError(f"layout {before.parallel} beside {after.parallel}: {problem}")
     gpus = setting.prefill_workers * before.parallel.gpus + setting.workers * after.parallel.gpus
     request = _request(setting, gpus)
     budget = float(_budget(setting, before))
     batch = np.array([float(setting.prefill_batch)])
-    prefill = before.platform.step(before.spec, before.parallel, before.kv_dtype)
+    prefill = before.step
     seconds = PromptTime(prefill, work, np.array([budget])).seconds(batch)
     at_once = in_flight(before.parallel.pp, work, np.array([budget]))
     supply = setting.prefill_workers * batch * before.parallel.dp * at_once / seconds
-    decode = after.platform.step(after.spec, after.parallel, after.kv_dtype)
+    decode = after.step
     held = min(float(setting.concurrency), _room(setting, after, _budget(setting, after)))
-    rate, tpot, inside = _matched(decode, work, held, setting.workers, supply * MAX_UTILISATION)
+    rate, cycle, inside = _matched(decode, work, held, setting.workers, supply * MAX_UTILISATION)
     load = rate / supply
     systems = before.platform.system, after.platform.system
     # Workers that belong together are placed together where a domain holds them.
@@ -168,7 +175,8 @@ def _disaggregated(setting: Setting) -> tuple[Request, Found]:
     wait = prefill_wait(load, float(seconds[0]), np.array([float(setting.prefill_workers)]))
     host = before.platform.traits.host
     outside = host.outside(work.isl) + host.seconds_per_handover
-    ttft = wait + seconds + transfer + tpot + outside
+    ttft = wait + seconds + transfer + cycle + outside
+    tpot = cycle * (decode_iterations(decode, work.osl - 1) / (work.osl - 1))
     one = np.ones(1)
     found = Candidates(
         variant=np.zeros(1, dtype=np.intp), workers=one * setting.workers, batch=inside,
@@ -183,14 +191,17 @@ def _disaggregated(setting: Setting) -> tuple[Request, Found]:
 
 
 def _matched(
-    step: StepModel, work: Workload, held: float, workers: int, most: Array
+    step: Step, work: Workload, held: float, workers: int, most: Array
 ) -> tuple[Array, Array, Array]:
-    """Decode at ``held`` sequences per worker, or at as many as the prefill side can feed."""
+    """Decode at ``held`` sequences per worker, or at as many as the prefill side can feed.
+
+    Returns requests/s, seconds of an iteration and sequences of a worker.
+    """
     lanes = step.parallel.dp * step.parallel.pp
     sizes = np.unique(np.append(np.round(np.geomspace(1.0, held, 200)), held))
     lane = np.maximum(sizes / lanes, 1.0)
-    tpot = step.seconds(Batch.of(decode=lane, context=work.mean_context))
-    rate = workers * sizes / (tpot * (work.osl - 1))
+    cycle = step.seconds(Batch.of(decode=lane, context=work.mean_context))
+    rate = workers * sizes / (cycle * decode_iterations(step, work.osl - 1))
     fed = np.flatnonzero(rate <= most)
     place = fed[-1:] if len(fed) else np.array([0])
-    return np.minimum(rate[place], most), tpot[place], sizes[place]
+    return np.minimum(rate[place], most), cycle[place], sizes[place]

@@ -8,6 +8,7 @@ import numpy as np
 
 from aiconf.engine.batch import Batch
 from aiconf.engine.curves import PARTS
+from aiconf.engine.drafting import decode_iterations
 from aiconf.engine.step import StepTime
 from aiconf.perf.origin import Origin
 from aiconf.search.request import Request
@@ -39,7 +40,11 @@ def _iteration(name: str, share: float, time: StepTime, per_second: float = 1.0)
         share,
         share * total * per_second,
         total,
-        {part: float(value) for part, value in zip(PARTS, time.by_part[:, 0], strict=True)},
+        {
+            part: float(value)
+            for part, value in zip(PARTS, time.by_part[:, 0], strict=True)
+            if value > 0 or part != "vision"
+        },
         {kind.name.lower(): float(time.by_origin[kind, 0]) / total for kind in Origin},
     )
 
@@ -52,7 +57,7 @@ def explain(request: Request, found: Found) -> list[Iteration]:
 
 def _aggregated(request: Request, found: Found) -> list[Iteration]:
     variant, work = found.variant, request.workload
-    step = variant.platform.step(variant.spec, variant.parallel, variant.kv_dtype)
+    step = variant.step
     budget = found.value("token_budget")
     point = aggregated(step, work, np.array([found.value("batch")]), np.array([budget]))
     decoding, tokens = float(point.decoding[0]), float(point.prompt_tokens[0])
@@ -68,6 +73,8 @@ def _aggregated(request: Request, found: Found) -> list[Iteration]:
         prefill_ranks=float(point.prompt_ranks[0]),
         decode=beside,
         context=work.mean_context,
+        images=work.images_in(np.array([tokens])),
+        patches=work.patches,
     )
     name = "prefill + decode" if together and work.osl > 1 else "prefill"
     found_iterations = [_iteration(name, mixed, step.time(with_prompt))]
@@ -80,18 +87,18 @@ def _aggregated(request: Request, found: Found) -> list[Iteration]:
 def _disaggregated(request: Request, found: Found, before: Variant) -> list[Iteration]:
     work, after = request.workload, found.variant
     lane = found.value("batch") / (after.parallel.dp * after.parallel.pp)
-    decode = after.platform.step(after.spec, after.parallel, after.kv_dtype)
+    decode = after.step
     prompts = found.value("prefill_batch") / before.parallel.dp
     budget = found.value("prefill_token_budget")
     rounds = np.ceil(prompts * work.new_tokens / budget)
     chunk = prompts * work.new_tokens / rounds
-    prefill = before.platform.step(before.spec, before.parallel, before.kv_dtype)
+    prefill = before.step
     return [
         _iteration(
             "decode",
             1.0,
             decode.time(Batch.of(decode=max(lane, 1.0), context=work.mean_context)),
-            (work.osl - 1) * after.parallel.gpus / found.value("batch"),
+            decode_iterations(decode, work.osl - 1) * after.parallel.gpus / found.value("batch"),
         ),
         _iteration(
             "prefill",
@@ -102,6 +109,8 @@ def _disaggregated(request: Request, found: Found, before: Variant) -> list[Iter
                     prefill_sequences=max(chunk / work.new_tokens, 1.0),
                     prefill_past=work.prefix + (rounds - 1) / 2 * chunk,
                     prefill_ranks=before.parallel.dp,
+                    images=work.images_in(np.atleast_1d(chunk)),
+                    patches=work.patches,
                 )
             ),
             rounds * before.parallel.gpus / found.value("prefill_batch"),

@@ -90,7 +90,7 @@ def _kept(outcome: Outcome, mode: str) -> _Kept | None:
         if seen is None or keeps(request.sla, seen):
             best = _Kept(first, seen, failed)
             continue
-        other, broken = _replacement(side, request, seen)
+        other, broken = _replacement(side, request, first, seen)
         failed += broken
         if other is not None and (
             best is None or worth(request, other[0], True) > worth(request, best.found, True)
@@ -100,17 +100,17 @@ def _kept(outcome: Outcome, mode: str) -> _Kept | None:
 
 
 def _replacement(
-    side: Side, request: Request, broken: Summary
+    side: Side, request: Request, first: Found, broken: Summary
 ) -> tuple[tuple[Found, Summary] | None, int]:
     """The best of one engine whose replay keeps the targets, with its replay; and how many broke.
 
-    Targets are tightened by powers of the factor by which the first replay broke them; between
+    Targets are tightened by powers of the factor by which ``first`` broke them; between
     a power that was too little and one that was enough the exponent is halved.
     """
     best: tuple[Found, Summary] | None = None
     little, enough, power, failed = 0.0, math.inf, 1.0, 1
     for _ in range(_ROUNDS):
-        found = _best(side, replace(request, sla=_tightened(request.sla, broken, power)))
+        found = _best(side, replace(request, sla=_tightened(request, first, broken, power)))
         seen = replayed(request, found) if found is not None else None
         if found is None or seen is None:
             break
@@ -131,16 +131,26 @@ def keeps(sla: Sla, seen: Summary) -> bool:
     )
 
 
-def _tightened(sla: Sla, seen: Summary, power: float) -> Sla:
-    """``sla`` with each target lowered by a power of the factor by which the replay broke it."""
-    tpot = float(np.nan_to_num(seen.tpot.mean))
+def _tightened(request: Request, found: Found, seen: Summary, power: float) -> Sla:
+    """Lower each target that ``found`` broke by a power of the factor by which it broke it.
+
+    From what the closed forms said of ``found`` where that was less than the target: else the
+    same candidate would be found again.
+    """
+    sla = request.sla
+    ttft, tpot = found.value("ttft"), float(np.nan_to_num(found.value("tpot")))
+    latency = ttft + tpot * (request.workload.osl - 1)
+
+    def lowered(target: float, closed: float, replay: float) -> float:
+        if not replay > target:
+            return target
+        return float(min(target, closed) * (target / replay) ** power)
+
     return Sla(
-        ttft=sla.ttft * min(1.0, sla.ttft / seen.ttft.mean) ** power,
-        tpot=sla.tpot * min(1.0, sla.tpot / max(tpot, 1e-12)) ** power,
-        latency=sla.latency * min(1.0, sla.latency / seen.latency.mean) ** power,
+        ttft=lowered(sla.ttft, ttft, seen.ttft.mean),
+        tpot=lowered(sla.tpot, tpot, seen.tpot.mean),
+        latency=lowered(sla.latency, latency, seen.latency.mean),
     )
-
-
 def _best(side: Side, request: Request) -> Found | None:
     """The best candidate of an engine that meets the targets of ``request`` by the closed forms."""
     eligible = np.flatnonzero(shortfall(request, side) <= 1.0)

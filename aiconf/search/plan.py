@@ -14,12 +14,16 @@ from aiconf.serving.plan import Plan, Role, Worker
 from aiconf.workload import Workload
 
 _ROUND = 8  # context lengths are given to engines in whole multiples of this
+# Tokens of a chat template: requests with images go through it, text is sent as it is.
+_TEMPLATE, _MARKS = 64, 2  # of a request, and around each image
 
 
 def plan(request: Request, found: Found) -> Plan:
     """Deployment of a candidate, with the settings that its prediction assumed."""
     work, variant, before = request.workload, found.variant, found.prefill_variant
-    length = min(-(-(work.isl + work.osl + 1) // _ROUND) * _ROUND, variant.spec.max_context)
+    spare = _TEMPLATE + _MARKS * work.images.count if work.images else 0
+    needed = work.isl + work.osl + 1 + spare
+    length = min(-(-needed // _ROUND) * _ROUND, variant.spec.max_context)
     batch = round(found.value("batch"))
     if before is None:
         budget = round(found.value("token_budget"))

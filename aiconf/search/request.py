@@ -57,12 +57,18 @@ class Request:
             raise UserError("disaggregated serving needs at least 2 GPUs, one per side")
         if self.mode == "disagg" and self.workload.osl == 1:
             raise UserError("osl 1 has nothing to decode apart: use mode agg, or osl of at least 2")
+        if self.mode == "disagg" and self.workload.images:
+            reasons = [platform.traits.allows_images_apart() for platform in self.platforms]
+            if all(reasons):
+                raise UserError(str(reasons[0]))
         need = self.workload.isl + self.workload.osl
         longest = max(spec.max_context for spec in self.specs)
         if need > longest:
+            shown = f" + {self.workload.images}" if self.workload.images else ""
             raise UserError(
-                f"isl {self.workload.isl} + osl {self.workload.osl} = {need} tokens exceed the "
-                f"{longest} that {self.specs[0].name} can hold; shorten one by {need - longest}"
+                f"isl {self.workload.text}{shown} + osl {self.workload.osl} = {need} tokens "
+                f"exceed the {longest} that {self.specs[0].name} can hold; shorten one by "
+                f"{need - longest}"
             )
 
 

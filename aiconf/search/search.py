@@ -11,8 +11,8 @@ from aiconf.engine.engine import Platform
 from aiconf.engine.interval import quantile, spread_of
 from aiconf.errors import UserError
 from aiconf.model.spec import ModelSpec
-from aiconf.search.candidates import Array, Candidates, Index, pareto
-from aiconf.search.combine import pair, replicate
+from aiconf.search.candidates import Array, Candidates, Index, join, pareto
+from aiconf.search.combine import fitting, pair, replicate
 from aiconf.search.confidence import probabilities
 from aiconf.search.request import Request
 from aiconf.search.workers import (
@@ -120,7 +120,8 @@ def _sides(request: Request) -> tuple[list[Side], list[Misfit]]:
             misfits += small
             found = replicate(workers, gpus)
             sides.append(Side("agg", backend, found, workers.variants, []))
-        if request.mode != "agg" and work.osl > 1 and gpus > 1:
+        shown = work.images and first.traits.allows_images_apart()
+        if request.mode != "agg" and work.osl > 1 and gpus > 1 and not shown:
             sides += _disaggregated(request, first, decoding)
     return sides, misfits
 
@@ -132,9 +133,9 @@ def _disaggregated(request: Request, platform: Platform, decoding: Platform) -> 
     for spec in request.specs:
         prefill = prefill_workers(platform, [spec], gpus - 1, work, request.kv_dtype)
         decode = decode_workers(decoding, [spec], gpus - 1, work, request.kv_dtype)
-        if len(prefill.rate) and len(decode.rate):
+        if len(prefill.rate) and len(decode.rate) and (both := fitting(prefill, decode)):
             sla = surer(request, spec, decoding)
-            pairs = pair(prefill, decode, gpus, sla, work.isl)
+            pairs = join([pair(*two, gpus, sla, work.isl) for two in both])
             backend = platform.traits.name
             sides.append(Side("disagg", backend, pairs, decode.variants, prefill.variants))
     return sides

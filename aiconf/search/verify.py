@@ -76,11 +76,13 @@ def _users(found: Found) -> int:
 def _load(request: Request, users: int, seed: int) -> Load:
     random, work = np.random.default_rng(seed), request.workload
     count = max(_WAVES * users, 60)
-    prompt, output = (
+    text, output = (
         random.integers(max(1, round(mean * (1 - _SPREAD))), round(mean * (1 + _SPREAD)) + 1, count)
-        for mean in (work.isl, work.osl)
+        for mean in (work.text, work.osl)
     )
-    return Load(prompt, output, None, users, warmup=min(2 * users, count // 2))
+    prompt = text + (work.isl - work.text)
+    warm = min(2 * users, count // 2)
+    return Load(prompt, output, None, users, warmup=warm, images=work.images)
 
 
 def _engine(request: Request, variant: Variant, budget: float, load: Load) -> Engine:

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from aiconf.engine.batch import Batch
 from aiconf.engine.capacity import TIGHT
+from aiconf.engine.drafting import Step, step_of
 from aiconf.engine.engine import Platform
-from aiconf.engine.trait_schema import Apart
+from aiconf.engine.speculation import Speculation
 from aiconf.model.spec import ModelSpec
 from aiconf.parallel import Parallel
 from aiconf.search.space import concurrencies, layouts, prompt_counts, token_budgets
@@ -27,13 +28,23 @@ _MOST_DECODES = 4096.0
 
 @dataclass(frozen=True)
 class Variant:
-    """One checkpoint under one layout on one platform."""
+    """One checkpoint under one layout on one platform.
+
+    kv_bytes: of one prompt on the GPU that holds most of it. speculation: drafts that decoding
+    sequences verify; None: none.
+    """
 
     platform: Platform
     spec: ModelSpec
     parallel: Parallel
     kv_dtype: str
-    kv_bytes: float  # of one prompt on the GPU that holds most of it
+    kv_bytes: float
+    speculation: Speculation | None = None
+
+    @property
+    def step(self) -> Step:
+        """What times its iterations."""
+        return step_of(self.platform, self.spec, self.parallel, self.kv_dtype, self.speculation)
 
 
 @dataclass(frozen=True)
@@ -86,15 +97,18 @@ class Misfit:
 
 
 def variant_of(
-    platform: Platform, spec: ModelSpec, parallel: Parallel, kv: str | None, isl: int
-) -> Variant:
+    platform: Platform, spec: ModelSpec, parallel: Parallel, kv: str | None, isl: int,
+    speculation: Speculation | None = None,
+) -> Variant:  # fmt: skip
     """Join a checkpoint, a layout and a platform; ``kv`` None: the checkpoint's KV type."""
     kv_dtype = kv or spec.quantization.kv
     budget = platform.token_budget(parallel.dp)
     room = platform.capacity(
-        spec, parallel, token_budget=budget, max_sequences=1, kv_dtype=kv_dtype
-    )
-    return Variant(platform, spec, parallel, kv_dtype, float(room.sequence_bytes(isl)))
+        spec, parallel, token_budget=budget, max_sequences=1, kv_dtype=kv_dtype,
+        drafting=speculation is not None,
+    )  # fmt: skip
+    sent = float(room.sequence_bytes(isl))
+    return Variant(platform, spec, parallel, kv_dtype, sent, speculation)
 
 
 def aggregated_workers(
@@ -120,7 +134,7 @@ def aggregated_workers(
     ends = np.cumsum([len(grid[0]) for grid in grids])
     parts = [
         aggregated(
-            platform.step(v.spec, v.parallel, v.kv_dtype),
+            v.step,
             workload,
             *grid,
             arrivals[end - len(grid[0]) : end],
@@ -156,13 +170,15 @@ def most_sequences(
     the limit, so each second value of the iteration is too low, and closer than the last.
     """
     platform, gpu = variant.platform, variant.platform.system.gpu
+    drafts = variant.speculation.drafts if variant.speculation else 0
 
     def held(limit: int) -> float:
         room = platform.capacity(
             variant.spec, variant.parallel, token_budget=budget, max_sequences=limit,
-            kv_dtype=variant.kv_dtype,
+            kv_dtype=variant.kv_dtype, drafting=drafts > 0,
         )  # fmt: skip
-        return room.sequences(workload.isl, workload.osl, spare * room.total)
+        # Drafts that are not kept take room in the cache until they are found out.
+        return room.sequences(workload.isl + drafts, workload.osl, spare * room.total)
 
     low = platform.traits.max_sequences(gpu.memory_bytes, gpu.sm)
     most = held(low)
@@ -195,10 +211,10 @@ def _join_points(parts: list[Points]) -> Points:
     return Points(**{name: _joined([getattr(part, name) for part in parts]) for name in names})
 
 
-def _apart(platform: Platform, spec: ModelSpec, gpus: int, role: Apart) -> list[Parallel]:
+def _apart(platform: Platform, spec: ModelSpec, gpus: int) -> list[Parallel]:
     """Layouts of one side of a disaggregated deployment."""
     every = layouts(platform, spec, gpus)
-    return [one for one in every if platform.traits.allows_apart(one, role) is None]
+    return [one for one in every if platform.traits.allows_apart(one, one) is None]
 
 
 def prefill_workers(
@@ -208,9 +224,9 @@ def prefill_workers(
     variants: list[Variant] = []
     rows = []
     for spec in specs:
-        for parallel in _apart(platform, spec, gpus, "prefill"):
+        for parallel in _apart(platform, spec, gpus):
             variant = variant_of(platform, spec, parallel, kv, workload.isl)
-            step = platform.step(spec, parallel, variant.kv_dtype)
+            step = variant.step
             batch, budgets = _prompt_batches(variant, workload)
             if not len(batch):
                 continue
@@ -249,13 +265,13 @@ def decode_workers(
     variants: list[Variant] = []
     rows = []
     for spec in specs:
-        for parallel in _apart(platform, spec, gpus, "decode"):
+        for parallel in _apart(platform, spec, gpus):
             variant = variant_of(platform, spec, parallel, kv, workload.isl)
             budget = platform.token_budget(parallel.dp)
             batch = concurrencies(min(most_sequences(variant, budget, workload), _MOST_DECODES))
             if not len(batch):
                 continue
-            step = platform.step(spec, parallel, variant.kv_dtype)
+            step = variant.step
             lane = batch / parallel.pp
             tpot = step.seconds(
                 Batch.of(decode=np.maximum(lane, 1.0), context=workload.mean_context)

@@ -4,7 +4,8 @@
 schedulers exist. *mixed* (vLLM, TensorRT-LLM): an iteration carries the running decodes and
 prompt tokens up to the token budget. *prefill first* (SGLang): waiting prompts take an
 iteration of their own and the decodes stall. The replay in ``simulate`` is the reference that
-this is an approximation of.
+this is an approximation of. With drafts a request decodes in fewer iterations, each of which
+computes more tokens of it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from aiconf.engine.batch import Batch
-from aiconf.engine.step import StepModel
+from aiconf.engine.drafting import Step, decode_iterations, verified
 from aiconf.serving.point import Array, Points, busiest
 from aiconf.serving.prompt import PromptTime
 from aiconf.workload import Workload
@@ -25,7 +26,7 @@ _ROUNDS = 10  # of the fixed point below; it contracts by half or better per rou
 
 
 def aggregated(
-    step: StepModel,
+    step: Step,
     workload: Workload,
     concurrency: Array,
     token_budget: Array,
@@ -40,31 +41,35 @@ def aggregated(
         return _prefill_first(step, workload, concurrency, token_budget)
     if arrivals is None:
         lane = concurrency / _lanes(step)
-        arrivals = arrivals_per_iteration(workload, lane, token_budget)
+        decodes = decode_iterations(step, workload.osl - 1)
+        arrivals = arrivals_per_iteration(workload, lane, token_budget, decodes, verified(step))
     return _mixed(step, workload, concurrency, token_budget, arrivals)
 
 
-def _lanes(step: StepModel) -> float:
+def _lanes(step: Step) -> float:
     """Independent batches in flight: attention ranks, and micro-batches of a pipeline."""
     return float(step.parallel.dp * step.parallel.pp)
 
 
-def arrivals_per_iteration(workload: Workload, lane: Array, budget: Array) -> Array:
+def arrivals_per_iteration(
+    workload: Workload, lane: Array, budget: Array, decodes: float | None = None, each: int = 1
+) -> Array:
     """Requests that arrive per iteration of the mixed policy, solved without any time.
 
     ``lane`` requests are in flight per rank and micro-batch. A request takes its prompt's
-    iterations, then osl - 1 more. At most ``budget`` tokens are computed per iteration, so
-    a (new_tokens + osl - 1) <= budget bounds the arrivals a.
+    iterations, then ``decodes`` (None: osl - 1) more of ``each`` tokens. At most ``budget`` tokens
+    are computed per iteration, so a (new_tokens + decodes each) <= budget bounds the arrivals a.
     """
-    prompt, decodes = float(workload.new_tokens), float(workload.osl - 1)
+    prompt = float(workload.new_tokens)
+    decodes = float(workload.osl - 1) if decodes is None else decodes
     # Requests in flight grow with the arrivals and without bound towards the budget, so the
     # arrivals that belong to ``lane`` requests are found by bisection.
     low = np.zeros(lane.shape)
-    high = np.minimum(budget / (prompt + decodes), lane / (decodes + 1.0))
+    high = np.minimum(budget / (prompt + decodes * each), lane / (decodes + 1.0))
     others = np.maximum(1.0 - 1.0 / np.maximum(lane, 1.0), 0.0)
     for _ in range(_BISECTIONS):
         arrivals = 0.5 * (low + high)
-        room = np.maximum(budget - arrivals * decodes, 1.0)
+        room = np.maximum(budget - arrivals * decodes * each, 1.0)
         chunks = prompt / room  # iterations of a prompt; its last one may be shared
         load = np.minimum(arrivals * chunks, 1.0 - 1e-9)
         wait = load * chunks / (2.0 * (1.0 - load)) * others
@@ -85,14 +90,14 @@ def _any_of(lane: Array, arrivals: Array, ranks: int = 1) -> Array:
 
 
 def _mixed(
-    step: StepModel, workload: Workload, concurrency: Array, budget: Array, arrivals: Array
+    step: Step, workload: Workload, concurrency: Array, budget: Array, arrivals: Array
 ) -> Points:
     """Iteration by iteration, with ``arrivals`` per iteration and rank."""
     dp = step.parallel.dp
-    prompt, decodes = float(workload.new_tokens), float(workload.osl - 1)
+    prompt, decodes = float(workload.new_tokens), decode_iterations(step, workload.osl - 1)
     lane = concurrency / _lanes(step)
     decoding = arrivals * decodes
-    room = np.maximum(budget - decoding, 1.0)
+    room = np.maximum(budget - decoding * verified(step), 1.0)
     own = np.maximum(np.ceil(prompt / room), 1.0)
     wait = np.maximum(lane / arrivals - decodes - np.maximum(prompt / room, 1.0), 0.0)
 
@@ -111,34 +116,39 @@ def _mixed(
         # the request that is in prefill is not decoding beside itself
         decode=np.minimum(decoding, np.maximum(lane - sequences, 0.0)),
         context=workload.mean_context,
+        images=workload.images_in(tokens),
+        patches=workload.patches,
     )
     decodings = Batch.of(decode=beside, context=workload.mean_context)
     with_prompt, only_decode = np.split(step.seconds(Batch.joined(prompts, decodings)), 2)
     # A decoding sequence never shares its own prompt's iterations: with one request in flight
     # no token is delayed by a prompt.
     delayed = anywhere * np.maximum(1.0 - 1.0 / np.maximum(concurrency, 1.0), 0.0)
-    tpot = delayed * with_prompt + (1.0 - delayed) * only_decode
+    cycle = delayed * with_prompt + (1.0 - delayed) * only_decode
     mean = anywhere * with_prompt + (1.0 - anywhere) * only_decode
     pipeline = step.parallel.pp
     first = with_prompt * (1.0 + (own - 1.0) / pipeline)
     aligned = np.where(concurrency > 1, 0.5 * mean, 0.0)
     ttft = aligned + wait * mean + first + step.traits.host.outside(workload.isl)
-    rate = concurrency / (ttft + decodes * tpot)
-    if not decodes:
-        tpot = np.full_like(tpot, np.nan)
-    load = arrivals * (prompt + decodes) / budget
+    rate = concurrency / (ttft + decodes * cycle)
+    load = arrivals * (prompt + decodes * verified(step)) / budget
     return Points(
-        concurrency, budget, ttft, tpot, rate, decoding, anywhere,
+        concurrency, budget, ttft, _per_token(cycle, decodes, workload), rate, decoding, anywhere,
         tokens, prompts.prefill_ranks, past, load,
     )  # fmt: skip
 
 
+def _per_token(cycle: Array, decodes: float, workload: Workload) -> Array:
+    """Seconds per output token of requests whose ``decodes`` iterations take ``cycle`` each."""
+    return cycle * (decodes / (workload.osl - 1)) if decodes else np.full_like(cycle, np.nan)
+
+
 def _prefill_first(
-    step: StepModel, workload: Workload, concurrency: Array, budget: Array
+    step: Step, workload: Workload, concurrency: Array, budget: Array
 ) -> Points:
     """Cycle by cycle: one decode iteration, after it the prompts that have arrived meanwhile."""
     dp = step.parallel.dp
-    decodes = float(workload.osl - 1)
+    decodes = decode_iterations(step, workload.osl - 1)
     lane = concurrency / _lanes(step)
     prompts = PromptTime(step, workload, budget)
     sizes = _SIZES
@@ -164,8 +174,9 @@ def _prefill_first(
         rate = 0.5 * (rate + lane / (decodes * cycle + ttft))
         decoding = np.minimum(rate * decodes * cycle, lane)
     alone = np.maximum(1.0 - 1.0 / np.maximum(concurrency, 1.0), 0.0)
-    tpot = decode + some * prefill * alone if decodes else np.full_like(cycle, np.nan)
-    rate = lane / (decodes * np.nan_to_num(tpot) + ttft) * _lanes(step)
+    own_cycle = decode + some * prefill * alone if decodes else np.zeros_like(cycle)
+    tpot = _per_token(own_cycle, decodes, workload)
+    rate = lane / (decodes * own_cycle + ttft) * _lanes(step)
     busy = some * prefill / cycle
     tokens = np.minimum(batch * workload.new_tokens, budget)
     own = np.ceil(workload.new_tokens / budget)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from aiconf.engine.batch import Batch
-from aiconf.engine.step import StepModel
+from aiconf.engine.drafting import Step
 from aiconf.serving.point import Array
 from aiconf.workload import Workload
 
@@ -15,7 +15,7 @@ _COUNTS: Array = np.unique(np.round(np.geomspace(1.0, 1024.0, 21)))  # prompts a
 class PromptTime:
     """Seconds for g prompts on the busiest rank, tabulated once over g per token budget."""
 
-    def __init__(self, step: StepModel, workload: Workload, budget: Array) -> None:
+    def __init__(self, step: Step, workload: Workload, budget: Array) -> None:
         self._prompt = float(workload.new_tokens)
         self._budgets, self._place = np.unique(budget, return_inverse=True)
         self._counts = _COUNTS
@@ -35,6 +35,8 @@ class PromptTime:
                     prefill_sequences=sequences.ravel(),
                     prefill_past=past.ravel(),
                     prefill_ranks=ranks,
+                    images=workload.images_in(chunk.ravel()),
+                    patches=workload.patches,
                 )
             ).reshape(chunk.shape)
             self._tables.append(each * (1.0 + (rounds - 1.0) / step.parallel.pp))

@@ -15,7 +15,7 @@ from aiconf.simulate.arrivals import Process, arrivals, together
 from aiconf.simulate.lengths import drawn_lengths, lognormal_lengths, uniform_lengths
 from aiconf.simulate.requests import Load
 from aiconf.simulate.traces import Trace, read_trace
-from aiconf.workload import require_whole
+from aiconf.workload import Images, require_whole
 
 Ints = NDArray[np.int64]
 Kind = Literal["closed", "rate", "static", "offline", "trace"]
@@ -33,6 +33,7 @@ class Demand:
     ``requests`` queued at once; ``trace``: as they arrived in ``trace``. isl, osl: longest
     prompt and output with ``least`` (uniform from that share of them), means with ``length_cv``
     (lognormal); neither counts where a trace is given: then lengths are the trace's own.
+    images: of each request, whose tokens come in addition to ``isl``.
     requests: how many; None: 10 per user, 1,000 of a rate, all of a trace. warmup: requests at
     the beginning that no figure counts.
     """
@@ -49,6 +50,7 @@ class Demand:
     requests: int | None = None
     warmup: int = 0
     trace: Trace | None = None
+    images: Images | None = None
 
     def __post_init__(self) -> None:
         for name in ("isl", "osl"):
@@ -58,6 +60,10 @@ class Demand:
         require_whole("warmup", self.warmup, 0)
         if self.requests is not None:
             require_whole("requests", self.requests, 1)
+        if self.images and self.trace is not None:
+            raise UserError(
+                "a trace does not say which of its tokens are images: leave out --images or --trace"
+            )
         if self.kind == "trace" and (self.trace is None or self.trace.arrival is None):
             raise UserError(
                 "this trace states lengths alone: give --concurrency, --rate or --offline too"
@@ -95,7 +101,8 @@ class Demand:
             spread = f" (lognormal, variation {self.length_cv:g})"
         elif self.least < 1.0:
             spread = f" (from {self.least:g} of that)"
-        return f"{load}, {self.isl:,} + {self.osl:,} tokens{spread}"
+        shown = f"; {self.images}" if self.images else ""
+        return f"{load}, {self.isl:,} + {self.osl:,} tokens{spread}{shown}"
 
     @property
     def notes(self) -> list[str]:
@@ -112,8 +119,10 @@ class Demand:
         """
         streams = np.random.SeedSequence(seed).spawn(2)
         prompt, output = self._lengths(np.random.default_rng(streams[0]))
+        if self.images:
+            prompt = prompt + self.images.prompt_tokens
         if self.kind == "closed":
-            return Load(prompt, output, None, self.users, self.warmup)
+            return Load(prompt, output, None, self.users, self.warmup, self.images)
         if self.kind == "trace":
             assert self.trace is not None and self.trace.arrival is not None
             return Load(prompt, output, self.trace.arrival[: self.count], 0, self.warmup)
@@ -124,7 +133,7 @@ class Demand:
             if self.kind == "rate"
             else together(self.count)
         )
-        return Load(prompt, output, when, 0, self.warmup)
+        return Load(prompt, output, when, 0, self.warmup, self.images)
 
     def _lengths(self, random: np.random.Generator) -> tuple[Ints, Ints]:
         if self.trace is not None and self.kind == "trace":

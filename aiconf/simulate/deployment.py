@@ -21,6 +21,7 @@ from aiconf.simulate.intake import IntakeCost
 from aiconf.simulate.requests import Load, Replay
 from aiconf.simulate.spans import Spans
 from aiconf.simulate.timer import IterationTimer
+from aiconf.workload import Images
 
 
 @dataclass(frozen=True)
@@ -100,12 +101,14 @@ def engine(
 @lru_cache(maxsize=64)
 def _timer(
     step: StepModel, most_tokens: int, most_decode: int, longest: int,
-    draft: StepModel | None, drafts: int,
+    draft: StepModel | None, drafts: int, images: Images | None,
 ) -> IterationTimer:  # fmt: skip
-    return IterationTimer(step, most_tokens, most_decode, longest, draft, drafts)
+    return IterationTimer(step, most_tokens, most_decode, longest, draft, drafts, images)
 
 
-def timer_of(found: Engine, users: int, longest: int) -> IterationTimer:
+def timer_of(
+    found: Engine, users: int, longest: int, images: Images | None = None
+) -> IterationTimer:
     """Return a timer for at most ``users`` sequences on a rank, each of ``longest`` tokens.
 
     Sizes are rounded up, so that alike engines share timers.
@@ -113,7 +116,7 @@ def timer_of(found: Engine, users: int, longest: int) -> IterationTimer:
     rows = _rounded(users, 64)
     drafts = found.speculation.drafts if found.speculation else 0
     most = found.budget + rows * (drafts + 1)
-    return _timer(found.step, most, rows, _rounded(longest + 1, 256), found.draft, drafts)
+    return _timer(found.step, most, rows, _rounded(longest + 1, 256), found.draft, drafts, images)
 
 
 def _rounded(value: int, least: int) -> int:
@@ -147,7 +150,7 @@ def aggregated(found: Engine, load: Load, *, wait: float = 0.0, seed: int = 0) -
         balance_wait=scheduler.balance_wait,
         balance_more=scheduler.balance_more,
     )
-    timer = timer_of(found, rows, int((load.prompt + load.output).max()))
+    timer = timer_of(found, rows, int((load.prompt + load.output).max()), load.images)
     return EngineReplay(timer, limits, parallel.dp, found.speculation, seed).run(load)
 
 
@@ -164,7 +167,9 @@ def disaggregated(
     bandwidth = system.nvlink_bandwidth if near else system.network_bandwidth
     longest = int((load.prompt + load.output).max())
     replay = DisaggregatedReplay(
-        PrefillSide(timer_of(before, 64, longest), prefill, first.dp, before.budget, first.pp),
+        PrefillSide(
+            timer_of(before, 64, longest, load.images), prefill, first.dp, before.budget, first.pp
+        ),
         DecodeSide(
             timer_of(after, rows, longest), lanes, second.dp, rows * second.dp,
             after.kv_tokens * second.dp / second.pp,
@@ -198,7 +203,9 @@ def shared(load: Load, lanes: int) -> list[Load]:
         if len(load.prompt[mine]) and (users or arrival is not None):
             count = len(load.prompt[mine])
             warm = min(-(-max(load.warmup - lane, 0) // lanes), count - 1)
-            found.append(Load(load.prompt[mine], load.output[mine], arrival, users, warm))
+            found.append(
+                Load(load.prompt[mine], load.output[mine], arrival, users, warm, load.images)
+            )
     return found
 
 

@@ -86,6 +86,7 @@ class DisaggregatedReplay:
         self._events: list[tuple[float, int, int, int, tuple[int, ...]]] = []
         self._sequence = self._next = self._finished = 0
         self._closed = False
+        self._images = 0  # of each request
         self._prompt: list[int] = []
         self._output: list[int] = []
         self._need: list[int] = []  # decode iterations of each request
@@ -112,6 +113,7 @@ class DisaggregatedReplay:
                 f"a request of {longest} tokens exceeds the KV cache of a decode worker, "
                 f"{self._kv_tokens / len(self._decoders):.0f} tokens"
             )
+        self._images = load.images.count if load.images else 0
         self._prompt, self._output = load.prompt.tolist(), load.output.tolist()
         after = load.output - 1
         if self._speculation is not None:
@@ -213,6 +215,7 @@ class DisaggregatedReplay:
         side, timer = self._prefill, self._prefill.timer
         total, rounds = 0.0, 0
         left, past = sum(mine), 0
+        images, shown = self._images * len(mine), 0
         while left > 0:
             chunk = min(left, side.token_budget)
             if len(mine) == 1:
@@ -221,6 +224,9 @@ class DisaggregatedReplay:
                 share = chunk / sum(mine)
                 attention = share * sum(timer.prompt_attention(prompt, 0) for prompt in mine)
             seconds = timer.mixed(chunk, chunk * ranks, 0, 0.0, attention, len(mine))
+            if images:
+                fresh = -(-images * (past + chunk) // sum(mine)) - shown
+                seconds, shown = seconds + timer.encode(fresh), shown + fresh
             # Chunks behind the first overlap with it in the stages of a pipeline.
             total += seconds if rounds == 0 else seconds / side.pipeline
             past, left, rounds = past + chunk, left - chunk, rounds + 1

@@ -133,7 +133,7 @@ class EngineReplay:
         )
 
     def _start(self, load: Load) -> None:
-        count = len(load)
+        count, self._images = len(load), load.images
         self._prompt, self._left = load.prompt.tolist(), load.output.tolist()
         after = load.output - 1
         if self._speculation is not None:
@@ -187,7 +187,7 @@ class EngineReplay:
         self._kept = self._preempted
         if len(self._ranks) > 1 and self._balance.holds(self._ranks):
             return False
-        busiest, everywhere, attention, sampled = 0, 0, 0.0, 0
+        busiest, everywhere, attention, sampled, images = 0, 0, 0.0, 0, 0
         decode, context = 0, 0.0
         finished: list[tuple[Rank, int]] = []
         worked = False
@@ -198,9 +198,10 @@ class EngineReplay:
             chunks = self._chunks(rank, admit=self._preempted == before)
             beside = rank.running if limits.mixed else 0
             tokens = beside * verified
-            own = 0.0
+            own, shown = 0.0, 0
             for request, chunk in chunks:
                 own += timer.prompt_attention(chunk, self._done[request])
+                shown += self._images.encoded(self._done[request], chunk) if self._images else 0
                 self._done[request] += chunk
                 rank.kv += chunk
                 rank.booked -= chunk
@@ -212,13 +213,14 @@ class EngineReplay:
                 own -= (len(chunks) - 1) * timer.prompt_floor
             busiest = max(busiest, tokens)
             everywhere += tokens
-            attention = max(attention, own)
+            attention, images = max(attention, own), max(images, shown)
             sampled = max(sampled, beside * verified + len(chunks))
             if beside > decode:
                 decode, context = beside, rank.kv / beside
         if not worked:
             return False
         seconds = timer.mixed(busiest, everywhere, decode, context, attention, sampled)
+        seconds += timer.encode(images) if images else 0.0
         self._now += seconds
         self._prompt_seconds += seconds
         self._iterations += 1

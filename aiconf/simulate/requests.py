@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from aiconf.errors import UserError
 from aiconf.simulate.spans import Spans
+from aiconf.workload import Images
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -20,7 +21,8 @@ class Load:
 
     prompt, output: tokens of each. arrival: seconds of each in an open loop; None in a closed
     loop, where ``users`` requests are in flight and the next is sent when one has finished.
-    warmup: requests at the beginning that no figure counts.
+    warmup: requests at the beginning that no figure counts. images: of each request, whose tokens
+    are the first of its prompt.
     """
 
     prompt: Ints
@@ -28,12 +30,18 @@ class Load:
     arrival: Array | None
     users: int = 0
     warmup: int = 0
+    images: Images | None = None
 
     def __post_init__(self) -> None:
         if len(self.prompt) != len(self.output) or len(self.prompt) == 0:
             raise UserError("a load needs as many prompt as output lengths, at least one of each")
         if self.prompt.min() < 1 or self.output.min() < 1:
             raise UserError("prompt and output lengths must be at least 1 token")
+        if self.images and self.prompt.min() <= self.images.prompt_tokens:
+            raise UserError(
+                f"prompts of {self.prompt.min()} tokens hold no text beside the "
+                f"{self.images.prompt_tokens} of their images"
+            )
         if (self.arrival is None) == (self.users < 1):
             raise UserError("a load has either arrival times or at least one user")
         if self.arrival is not None and not self._ordered(self.arrival):

@@ -150,10 +150,14 @@ class Causes:
     idle: float
 
 
-def causes(spans: Spans, step: StepModel, workers: int, duration: float, drafted: int) -> Causes:
+def causes(
+    spans: Spans, step: StepModel, workers: int, duration: float, drafted: int,
+    images: tuple[float, int] = (0.0, 0),
+) -> Causes:  # fmt: skip
     """Split the time of ``workers`` with one step model by what it went to.
 
-    drafted: tokens of each sequence in a decode iteration. The shares of an iteration are those
+    drafted: tokens of each sequence in a decode iteration. images: encoded per prompt token, and
+    patches of each. The shares of an iteration are those
     of the step model at its batch and mean context.
     """
     busy = float(spans.seconds.sum())
@@ -166,6 +170,8 @@ def causes(spans: Spans, step: StepModel, workers: int, duration: float, drafted
         decode=spans.decoding[place],
         context=np.maximum(context, 1.0),
         drafted=float(drafted),
+        images=spans.prompt_tokens[place] * images[0],
+        patches=images[1],
     )
     parts = step.time(batch).by_part
     share = parts / np.maximum(parts.sum(axis=0), 1e-12)

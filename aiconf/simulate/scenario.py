@@ -66,6 +66,9 @@ def run(deployed: Deployed, demand: Demand, seed: int = 0) -> Scenario:
         model's context, or that do not fit in memory.
     """
     load = demand.load(seed)
+    shown = (0.0, 0)
+    if load.images:
+        shown = (load.images.count / float(load.prompt.mean()), load.images.patches)
     longest = int((load.prompt + load.output).max())
     if longest > deployed.spec.max_context:
         raise UserError(
@@ -81,9 +84,12 @@ def run(deployed: Deployed, demand: Demand, seed: int = 0) -> Scenario:
             lanes = min(lanes, load.users)
         parts = shared(load, lanes)
         replay = merged([aggregated(after, part, seed=seed + i) for i, part in enumerate(parts)])
-        split = causes(replay.spans, after.step, lanes, replay.duration, verified)
+        split = causes(replay.spans, after.step, lanes, replay.duration, verified, shown)
         return Scenario(replay, worker, None, deployed.workers * worker.gpus, {"worker": split})
     place = deployed.prefill_platform or deployed.platform
+    apart = load.images and place.traits.allows_images_apart()
+    if apart:
+        raise UserError(apart)
     before = _engine(deployed, place, deployed.prefill_layout, load)
     first = before.step.parallel
     replay = disaggregated(
@@ -92,7 +98,8 @@ def run(deployed: Deployed, demand: Demand, seed: int = 0) -> Scenario:
     own = replay.spans.worker < deployed.prefill_workers
     sides = {
         "prefill": causes(
-            replay.spans.where(own), before.step, deployed.prefill_workers, replay.duration, 1
+            replay.spans.where(own), before.step, deployed.prefill_workers, replay.duration, 1,
+            shown,
         ),
         "decode": causes(
             replay.spans.where(~own), after.step, deployed.workers * worker.pp, replay.duration,

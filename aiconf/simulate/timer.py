@@ -16,6 +16,7 @@ import numpy as np
 
 from aiconf.engine.batch import Array, Batch
 from aiconf.engine.step import StepModel
+from aiconf.workload import Images
 
 _PROMPTS = (1, 2, 4, 8, 16, 32, 64)  # in one iteration; more are taken as the last
 _CONTEXTS = 33  # points of the context axis: enough that decode attention is linear between
@@ -29,7 +30,8 @@ class IterationTimer:
 
     draft, drafts: step model of the layer that drafts tokens and how many it drafts. Its first
     pass of an iteration takes the same tokens as the model, so that its times are added to the
-    model's; each further pass takes one token of each sequence.
+    model's; each further pass takes one token of each sequence. images: of each request (None: no
+    images).
     """
 
     def __init__(
@@ -40,8 +42,10 @@ class IterationTimer:
         longest: int,
         draft: StepModel | None = None,
         drafts: int = 0,
+        images: Images | None = None,
     ) -> None:
         self._dp = step.parallel.dp
+        self._images = _encoding(step, images, most_tokens) if images else [0.0]
         self._graphs = step.graph_sizes
         self._each = each = drafts + 1
         steps = (step,) if draft is None else (step, draft)
@@ -105,6 +109,13 @@ class IterationTimer:
             time += self.decode_attention(decode, context) + self._further[decode]
         return max(self._with_host(time, sampled), self._launch[tokens])
 
+    def encode(self, images: int) -> float:
+        """Seconds that encoding so many images on the busiest rank adds to an iteration."""
+        most = len(self._images) - 1
+        if images <= most:
+            return self._images[images]
+        return self._images[most] * images / most
+
     def decode_attention(self, sequences: int, context: float) -> float:
         """Decode attention of all layers, linear between the points of the context axis."""
         row = self._decode[sequences]
@@ -148,6 +159,13 @@ class IterationTimer:
 
 def _summed(parts: Iterable[Array]) -> list[float]:
     found: list[float] = sum(parts, np.zeros(1)).tolist()
+    return found
+
+
+def _encoding(step: StepModel, images: Images, most_tokens: int) -> list[float]:
+    """Seconds to encode 0, 1, 2, ... images, as many as an iteration has tokens for."""
+    counts = np.arange(most_tokens // max(images.tokens, 1) + 2.0)
+    found: list[float] = step.image_seconds(counts, np.full(len(counts), images.patches)).tolist()
     return found
 
 

@@ -88,7 +88,7 @@ def test_no_words_is_help(aiconf):
     ("text", "says"),
     [
         ('{"architectures": [', "config.json: not JSON"),
-        ('{"architectures": ["FooForCausalLM"]}', "'FooForCausalLM' is not known; known are"),
+        ('{"architectures": ["FooForCausalLM"]}', "'FooForCausalLM' is not known, and 'hidden"),
         ('{"architectures": ["Qwen3ForCausalLM"]}', "config.json"),
     ],
 )

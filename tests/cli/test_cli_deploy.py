@@ -90,7 +90,7 @@ def test_both_modes_of_a_search_may_be_applied(tmp_path, capsys):
         (["--save-dir", "DIR", "--router", "best"], "round-robin, kv"),
         (["--save-dir", "DIR", "--dynamo-version", "3.0"], "known: 1.6.1"),
         (["--save-dir", "DIR", "--disk-cache-gb", "10"], "give both sizes"),
-        (["--save-dir", "DIR", "--dynamo-version", "1.2.0"], "did you mean 1.2.1?"),
+        (["--save-dir", "DIR", "--dynamo-version", "1.4.7"], "of 1.4 there are 1.4.2, 1.4.1"),
         (["--save-dir", "DIR", "--image", "x:latest"], "--image 'x:latest' must be written REPOS"),
         (["--save-dir", "DIR", "--image", "Repo/x:1.6.1"], "ai-dynamo/vllm-runtime:1.6.1"),
         (["--save-dir", "DIR", "--image", "nvcr.io/nvidia/ai-dynamo/sglang-runtime:1.6.1"],

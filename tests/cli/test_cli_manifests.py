@@ -247,3 +247,59 @@ def test_a_baseline_is_as_sure_as_the_best(aiconf, tmp_path):
     hopeless = json.loads(aiconf(*line, "--confidence", "0.9", "--tpot", "5")[1])["baseline"]
     assert not hopeless["meets_targets"]
     assert hopeless["today"]["batch"] == 1  # nothing is closer
+
+
+def drafted(path, method="mtp", count=3, **more):
+    config = json.dumps({"method": method, "num_speculative_tokens": count, **more})
+    words = ["--max-num-seqs", "8", *(["--speculative-config", config] if method else [])]
+    return manifest(path, *words, model="deepseek-ai/DeepSeek-R1", gpus=8, replicas=1)
+
+
+@pytest.mark.parametrize("method", ["mtp", "deepseek_mtp", "eagle3"])
+def test_drafts_of_a_manifest_count(aiconf, tmp_path, method):
+    def estimated(**changes):
+        path = drafted(tmp_path / "a.yaml", **changes)
+        line = ("estimate", "--from", path, "--system", "b200", "--isl", "2000", "--osl", "400")
+        document = json.loads(aiconf(*line, "--concurrency", "4", "--format", "json")[1])
+        return document["best"]["tpot_ms"], [
+            one for one in document["notes"] if "speculative decoding" in one
+        ]
+
+    plain, none = estimated(method="")
+    some, (note,) = estimated(method=method)
+    assert none == []
+    assert plain / 2.4 < some < plain / 1.5
+    # DeepSeek's published acceptance, with what was fitted to measured runs.
+    assert f"speculative decoding ({method}, 3 drafts): assumed that" in note
+    assert "and 0.77 times as many of each further one" in note and "tokens per iteration" in note
+    more, _ = estimated(method=method, count=1)
+    assert some < more < plain
+
+
+@pytest.mark.parametrize(
+    ("method", "more"),
+    [("ngram", {}), ("dflash", {}), ("draft_model", {"model": "Qwen/Qwen3-8B"})],
+)
+def test_drafts_that_no_layer_makes_are_said_and_not_counted(aiconf, tmp_path, method, more):
+    line = ("--system", "b200", "--isl", "2000", "--concurrency", "4", "--format", "json")
+    found = [
+        json.loads(aiconf("estimate", "--from", drafted(tmp_path / f"{i}.yaml", one, **own),
+                          *line)[1])
+        for i, (one, own) in enumerate((("", {}), (method, more)))
+    ]  # fmt: skip
+    assert found[0]["best"]["tpot_ms"] == found[1]["best"]["tpot_ms"]
+    assert any("not modelled" in one and method in one for one in found[1]["notes"])
+
+
+def test_the_baseline_and_the_difference_count_drafts(aiconf, tmp_path):
+    paths = [drafted(tmp_path / f"{m or 'none'}.yaml", m) for m in ("", "mtp")]
+    line = ("cli", "--model", "deepseek-ai/DeepSeek-R1", "--total-gpus", "8", "--system", "b200",
+            "--isl", "2000", "--osl", "200", "--mode", "agg", "--format", "json")  # fmt: skip
+    ratios = [
+        json.loads(aiconf(*line, "--baseline", path)[1])["baseline"]["throughput_ratio"]
+        for path in paths
+    ]
+    assert ratios[1] < ratios[0]
+    code, out, _ = aiconf("deploy", "diff", *paths, "--system", "b200", "--format", "json")
+    assert code == 1
+    assert "drafts per iteration" in out

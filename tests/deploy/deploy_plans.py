@@ -81,7 +81,9 @@ def many_plans() -> list[Plan]:
             }
             plans.append(plan(backend, worker("agg", layout, **common)))
             decode = worker("decode", layout, **common)
-            plans.append(plan(backend, worker("prefill", layouts[0], **common), decode))
+            # SGLang decodes in several stages only behind as many.
+            ahead = layout if backend == "sglang" and "pp" in layout else layouts[0]
+            plans.append(plan(backend, worker("prefill", ahead, **common), decode))
             plans.append(plan(backend, decode, worker("prefill", layout, **common)))
     return plans
 

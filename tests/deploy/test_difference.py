@@ -58,6 +58,8 @@ WIDE = ("-dp", "32", "--enable-expert-parallel")
          {"hf-overrides (not modelled)": ('{"a": 1}', '{"a": 2}')}),
         ("vllm", ["--gpu-memory-utilization", "0.9"], ["--gpu-memory-utilization", "0.9000001"],
          {"memory fraction": ("0.9", "0.9000001")}),
+        ("vllm", [], ["--mm-encoder-tp-mode", "data"],
+         {"ranks share of a vision tower": ("weights", "data")}),
         ("trtllm", ["--trtllm.kv_cache_config.max_tokens", "4"],
          ["--trtllm.kv_cache_config.max_tokens", "5"],
          {"kv_cache_config.max_tokens (not modelled)": ("4", "5")}),
@@ -90,7 +92,7 @@ def test_every_setting_is_compared():
     elsewhere = {
         "model", "tp", "pp", "dp", "ep", "apart",  # Plan.model, Worker.parallel and replicas
         "sequences", "graphs", "largest_graph",  # max_sequences and graph_sizes of Worker
-        "prompt_graphs", "overlap",  # the platform's traits
+        "prompt_graphs", "overlap", "vision",  # the platform's traits
         "role", "loose", "served",  # the key, with values, a name
     }  # fmt: skip
     of_workers, of_stated = set(_OF_WORKERS), set(_OF_STATED)

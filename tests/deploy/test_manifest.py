@@ -240,7 +240,7 @@ def test_vllm_engine_identity_over_nodes():
         ),
         (plan("sglang", worker(layout="tp9")), "multiple of 8"),
         (plan("vllm", worker("prefill")), "one prefill and one decode"),
-        (plan("vllm", worker("prefill"), worker("decode", kv_block_size=16)), "kv_block_size"),
+        (plan("vllm", worker("prefill"), worker("decode", kv_block_size=16)), "KV block size"),
         (plan("vllms", worker()), "did you mean vllm"),
         (plan("vllm", worker(layout="tp16"), model=replace(DENSE, checkpoint="a b/c")), "shell"),
         (plan("vllm", worker(), model=replace(DENSE, checkpoint="--help")), "--help"),

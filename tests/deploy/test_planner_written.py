@@ -92,3 +92,29 @@ def test_from_the_command_line(tmp_path, capsys):
             kept = json.loads(config["data"]["decode_raw_data.json"])
             np.testing.assert_array_equal(found["z_itl"], kept["z_itl"])
         assert "planner_profile/" in (folder / "README.md").read_text()
+
+
+@pytest.mark.parametrize(("targets", "goal"), [(("--ttft", "500", "--tpot", "12"), "sla"),
+                                               (("--ttft", "500"), "throughput"),
+                                               ((), "throughput")])  # fmt: skip
+def test_an_estimate_gives_the_planner_its_targets(targets, goal, tmp_path, capsys):
+    line = ["estimate", "--model", "Qwen/Qwen3-32B-FP8", "--system", "h200_sxm", "--layout", "tp4",
+            "--prefill-layout", "tp2", "--isl", "2000", "--osl", "200", "--concurrency", "8",
+            "--planner", "--save-dir", str(tmp_path / "o"), *targets]  # fmt: skip
+    assert main(line) == 0
+    assert ("Targets" in capsys.readouterr().out) == bool(targets)
+    *_, config, _ = yaml.safe_load_all((tmp_path / "o" / "disagg" / "deploy.yaml").read_text())
+    told = json.loads(config["data"]["planner_config.json"])
+    assert told["optimization_target"] == goal
+    assert (told.get("ttft_ms"), told.get("itl_ms")) == ((500.0, 12.0) if goal == "sla" else
+                                                        (None, None))  # fmt: skip
+
+
+def test_targets_of_an_estimate_are_met_or_missed(capsys):
+    line = ["estimate", "--model", "Qwen/Qwen3-32B-FP8", "--system", "h200_sxm", "--layout", "tp4"]
+    for tpot, kept in (("20", "met"), ("1", "missed")):
+        assert main([*line, "--tpot", tpot]) == 0
+        said = capsys.readouterr().out
+        assert f"Targets   mean TPOT ≤ {tpot} ms: {kept} (probability" in said
+    assert main(["estimate", "--from", "a.csv", "--tpot", "3"]) == 2
+    assert "--tpot is for one configuration, not for --from" in capsys.readouterr().err

@@ -192,13 +192,13 @@ def test_tensorrt_llm_file_wins_over_the_command_line(tmp_path):
 def test_what_is_not_modelled_is_said(tmp_path):
     args = ["--model", "Qwen/Qwen3-8B", "--enable-lora", "--kv-transfer-config",
             '{"kv_connector":"LMCacheConnectorV1"}', "--speculative-config",
-            '{"method":"eagle3","num_speculative_tokens":3}', "--enforce-eager"]  # fmt: skip
+            '{"method":"ngram","num_speculative_tokens":3}', "--enforce-eager"]  # fmt: skip
     text = beta(("w", "worker", args, {"container": {"env": [
         {"name": "VLLM_USE_DEEP_GEMM", "value": "1"}, {"name": "OTHER", "value": "x"},
     ]}}))  # fmt: skip
     found = read(tmp_path, text)
     note = next(note for note in found.notes if note.startswith("not modelled"))
-    for word in ("enable-lora", "LMCacheConnectorV1", "eagle3", "3 drafts", "without CUDA graphs",
+    for word in ("enable-lora", "LMCacheConnectorV1", "ngram", "3 drafts", "without CUDA graphs",
                  "VLLM_USE_DEEP_GEMM"):  # fmt: skip
         assert word in note
     assert "OTHER" not in note

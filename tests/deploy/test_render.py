@@ -15,7 +15,8 @@ SCALARS = (
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(st.characters(codec="utf-8"))
     | st.sampled_from(["yes", "1e3", "0x1", "1:30", "~", "a: b", "- a", "2001-01-01", "=", "<<"])
-    | st.sampled_from(["a\nb\n", " a\nb\n", "a\n\n", "a #b", "it's", '"', "!x", "&a", "12e03", "."])
+    | st.sampled_from(["a\nb\n", " a\nb\n", "a\n\n", "a #b", "it's", '"', "!x", "&a", "12e03", ".",
+                        ".0", "._1"])
 )
 DOCUMENTS = st.recursive(
     SCALARS,

@@ -29,6 +29,14 @@ def test_acceptance_length_is_inverted(drafts, rate, decay):
     assert acceptance_of(length, drafts, decay) == pytest.approx(rate, abs=1e-6)
 
 
+@pytest.mark.parametrize("tokens", [5, 20, 199, 1000])
+@pytest.mark.parametrize("kind", [Speculation(1, 0.8), Speculation(3, 0.8, 0.9)])
+def test_mean_iterations_are_those_that_are_drawn(kind, tokens):
+    drawn = kind.iterations(np.random.default_rng(2), np.full(20000, tokens, dtype=np.int64))
+    assert kind.rounds(tokens) == pytest.approx(drawn.mean(), rel=0.06 if tokens < 10 else 0.01)
+    assert kind.rounds(0) == 0.0
+
+
 def test_drawn_iterations_have_the_mean_and_spread_of_the_sum():
     kind = Speculation(3, 0.8, 0.9)
     tokens = np.full(4000, 1000, dtype=np.int64)

@@ -27,6 +27,7 @@ CASES = {
     "support.txt": "support --model gpt-oss-120b --system h200_sxm",
     "systems.txt": "systems",
     "models.txt": "models",
+    "model_show.txt": "model show gpt-oss-20b --system h200_sxm --layout tp2",
 }
 _NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?:e[-+]\d+)?(?![\w.]*[A-Za-z_])")
 _TOLERANCE = 2e-3

@@ -249,6 +249,31 @@ def test_import_keeps_other_systems_and_removes_what_is_gone(package, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["perf_db", "site"]
 
 
+def test_encoder_attention_and_an_import_of_one_table_alone(package, tmp_path):
+    package("h200_sxm/gemm/vllm/0.24.0/gemm_perf", [gemm(1.0)])
+    row = {"kernel_source": "fa3", "attn_dtype": "bfloat16", "num_heads": 16, "head_dim": 72}
+    rows = [row | {"batch_size": 2, "isl": 4096, "latency": 0.5}]
+    package("h200_sxm/encoder_attention/vllm/0.24.0/encoder_attention_perf", rows)
+    _, (_, before), _ = convert(package, tmp_path)
+    package("h200_sxm/gemm/vllm/0.24.0/gemm_perf", [gemm(7.0)])
+    out = tmp_path / "perf_db"
+    found = find_package(package.site)
+    import_tables(found, out, ["h200_sxm"], "2026-03-04", only=["encoder_attention"])
+    db = PerfDb([Folder(out, read_entries(out))])
+    entries = json.loads((out / "manifest.json").read_text())["tables"]
+    assert [e["date"] for e in entries] == ["2026-03-04", "2026-01-02"]
+    assert entries[1] == before
+    kept = db.read("h200_sxm", "vllm", "gemm")["seconds"]
+    assert kept.tolist() == pytest.approx([1e-3], rel=2e-4)
+    columns = db.read("h200_sxm", "vllm", "encoder_attention")
+    assert {name: values.tolist() for name, values in columns.items()} == {
+        "dtype": ["bf16"], "head_dim": [72], "heads": [16], "kernel": ["fa3"], "batch": [2],
+        "isl": [4096], "seconds": pytest.approx([0.5e-3], rel=2e-4),
+    }  # fmt: skip
+    with pytest.raises(UserError, match="unknown table 'encoder_atention'"):
+        import_tables(found, out, ["h200_sxm"], only=["encoder_atention"])
+
+
 def test_mistakes_are_one_line(package, tmp_path):
     with pytest.raises(UserError, match=r"holds no aiconfigurator_core"):
         find_package(tmp_path / "elsewhere")

@@ -104,10 +104,19 @@ def test_vllm_moves_no_cache_between_pipelines():
     assert max(v.parallel.pp for side in other.outcome.sides for v in side.variants) > 1
 
 
-def test_sglang_hands_cache_to_no_pipeline():
+def test_sglang_decodes_in_one_stage_or_in_as_many_as_prefill():
     found = search("QWEN3_32B", "h200_sxm", 32, 4000, 500, 300, 10, mode="disagg", backend="sglang")
-    sides = found.outcome.sides
-    assert {v.parallel.pp for side in sides for v in side.variants} == {1}
-    assert max(v.parallel.pp for side in sides for v in side.prefill_variants) > 1
-    with pytest.raises(UserError, match="use pp 1 in decode workers"):
-        estimate("qwen3-32b", "h200_sxm", "tp2pp2", prefill_layout="tp2", backend="sglang")
+    pairs = set()
+    for side in found.outcome.sides:
+        chosen = side.candidates.prefill_variant, side.candidates.variant
+        pairs |= {
+            (side.prefill_variants[p].parallel.pp, side.variants[d].parallel.pp)
+            for p, d in set(zip(*chosen, strict=True))
+        }
+    assert {decode in (1, prefill) for prefill, decode in pairs} == {True}
+    assert {(1, 1), (2, 1), (2, 2)} <= pairs
+    for before, after in (("tp2", "tp2pp2"), ("tp2pp4", "tp2pp2")):
+        with pytest.raises(UserError, match="or in as many as prefill has"):
+            estimate("qwen3-32b", "h200_sxm", after, prefill_layout=before, backend="sglang")
+    one = estimate("qwen3-32b", "h200_sxm", "tp2pp2", prefill_layout="tp4pp2", backend="sglang")
+    assert one.best["tpot_ms"] > 0

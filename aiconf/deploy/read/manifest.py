@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from aiconf.deploy.asked import lengths
 from aiconf.deploy.read.amounts import check_amounts, check_pods
@@ -23,6 +23,7 @@ from aiconf.engine.engine import Platform
 from aiconf.engine.platform import prefill_changes
 from aiconf.engine.traits import load_traits
 from aiconf.errors import UserError
+from aiconf.model.traffic import Asked
 from aiconf.serving.plan import Plan, Role
 from aiconf.workload import Workload
 
@@ -77,7 +78,7 @@ class _Group:
 
 def read_plan(
     path: Path,
-    work: Workload,
+    asked: Asked,
     places: Places,
     *,
     system: str | None = None,
@@ -87,7 +88,7 @@ def read_plan(
 
     Parameters
     ----------
-    work
+    asked
         The traffic that it is asked about.
     system, decode_system
         GPU system, and that of the decode side where it differs; None: what the manifest says.
@@ -98,7 +99,7 @@ def read_plan(
         There is no such deployment, or a fact is missing or not modelled: one line names it.
     """
     try:
-        return _read(path, work, places, system, decode_system)
+        return _read(path, asked, places, system, decode_system)
     except UserError as error:
         text = str(error)
         if not text.startswith(str(path)):
@@ -106,8 +107,10 @@ def read_plan(
         raise UserError(printable(" ".join(text.split()))) from error
 
 
-def asked_lengths(path: Path) -> dict[str, int]:
-    """Return isl, osl and prefix, in tokens, that the deployment in ``path`` was written for.
+def asked_lengths(path: Path) -> dict[str, Any]:
+    """Return isl, osl, prefix and images that the deployment in ``path`` was written for.
+
+    Under the names of ``aiconf.model.traffic.Asked``.
 
     Empty where its annotations say none.
 
@@ -124,7 +127,7 @@ def asked_lengths(path: Path) -> dict[str, int]:
 
 
 def _read(
-    path: Path, work: Workload, places: Places, system: str | None, decode_system: str | None
+    path: Path, asked: Asked, places: Places, system: str | None, decode_system: str | None
 ) -> Reading:
     graph = _only_graph(path)
     for component in graph.components:
@@ -139,6 +142,7 @@ def _read(
     groups = _groups(workers, backend)
     first = groups.get("prefill") or groups["agg"]
     spec, taken = model_of(first.stated, first.name)
+    work = asked.of(spec)
     image = first.components[0].image
     dynamo, engine = engine_in(backend, image)
     notes = [taken] if taken else []
@@ -249,6 +253,8 @@ def _changes(stated: Stated, backend: str, role: Role) -> Changes:
         changes.append(("graphs.prefill", "none"))
     if stated.exchange is not None:
         changes.append(("communication.exchange", stated.exchange))
+    if stated.vision is not None:
+        changes.append(("vision.parallel", stated.vision))
     return tuple(changes)
 
 
@@ -290,7 +296,7 @@ def _notes(plan: Plan, groups: Mapping[Role, _Group], engine: str | None) -> lis
         loose = list(stated.loose)
         if stated.graphs == () and role != "prefill":
             loose.append("decoding without CUDA graphs (it is slower)")
-        if stated.drafts:
+        if stated.drafts and not stated.chain:
             loose.append(
                 f"speculative decoding ({stated.drafter}, {stated.drafts} drafts: decoding is "
                 "faster)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from aiconf.deploy.read.stated import Stated
 from aiconf.errors import UserError
@@ -15,11 +15,18 @@ _NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _PRECISIONS = ("nvfp4", "mxfp4", "fp4", "fp8", "int4", "bf16")
 
 
-def model_of(stated: Stated, where: str) -> tuple[ModelSpec, str]:
+def model_of(
+    stated: Stated, where: str, load: Callable[[str, str | None], ModelSpec] = load_model
+) -> tuple[ModelSpec, str]:
     """Return the checkpoint, and a note where it is not the very one that is named.
 
     By its id, else (a path, or an id that is not known) by the last name in the path or the name
     it is served under, in the precision that the path states.
+
+    Parameters
+    ----------
+    load
+        Finds a model by its name and precision.
 
     Raises
     ------
@@ -32,7 +39,7 @@ def model_of(stated: Stated, where: str) -> tuple[ModelSpec, str]:
     cached = _CACHED.search(stated.model)
     for name, precision in dict.fromkeys(_names(stated)):
         try:
-            spec = load_model(name, precision)
+            spec = load(name, precision)
         except UserError as error:
             problem = problem or error
             continue

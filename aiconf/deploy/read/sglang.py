@@ -18,8 +18,8 @@ _NEUTRAL = (
     "weight-loader-prefetch-checkpoints", "weight-loader-prefetch-num-threads", "endpoint",
     "enable-multimodal", "disable-flashinfer-autotune", "load-balance-method", "quantization",
     "prefill-round-robin-balance", "max-prefill-tokens", "request-plane",
-    "disaggregation-transfer-backend", "deepep-mode", "enable-dp-lm-head", "speculative-eagle-topk",
-    "enable-mixed-chunk",
+    "disaggregation-transfer-backend", "deepep-mode", "enable-dp-lm-head",
+    "enable-mixed-chunk", "limit-mm-data-per-request",
 )  # fmt: skip
 _DEEPEP = {"auto": "deepep_auto", "normal": "deepep_ht", "low_latency": "deepep_ll"}
 
@@ -49,6 +49,9 @@ def stated(flags: Flags) -> Stated:
     drafts = flags.whole("speculative-num-draft-tokens")
     steps = flags.whole("speculative-num-steps")
     drafter = flags.text("speculative-algorithm", "speculative-algo") or ""
+    branches = flags.whole("speculative-eagle-topk") or 1
+    if drafter and branches > 1:
+        drafter += f", a tree of {branches} branches"
     graphs, largest, prompts = _graphs(flags)
     if flags.switch("enable-mixed-chunk"):
         loose.append("enable-mixed-chunk")
@@ -79,6 +82,7 @@ def stated(flags: Flags) -> Stated:
         overlap=False if overlap else None,
         prefix_caching=False if radix else None,
         exchange=exchange,
+        vision="data" if flags.switch("mm-enable-dp-encoder") else None,
         drafts=(steps or (drafts - 1 if drafts else 1)) if drafter else 0,
         drafter=drafter,
         draft_model=flags.text("speculative-draft-model-path", "speculative-draft-model") or "",

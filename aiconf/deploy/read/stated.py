@@ -25,7 +25,8 @@ class Stated:
     one attention rank. graphs: captured decode batch sizes; empty: none are captured.
     largest_graph: bound of the engine's own list of them. prompt_graphs: False where iterations
     with prompts use none. overlap: False where host and GPU take turns. exchange: how tokens
-    reach experts.
+    reach experts. vision: what tensor-parallel ranks divide of a vision tower: its ``weights``, or
+    the images (``data``).
     drafts: tokens that ``drafter`` proposes per iteration, ``draft_model`` its checkpoint where it
     is one of its own. whole_prompts: the engine computes a
     prompt in one iteration or not at all. quantization: of the weights, made at start-up where
@@ -52,6 +53,7 @@ class Stated:
     overlap: bool | None = None
     prefix_caching: bool | None = None
     exchange: str | None = None
+    vision: str | None = None
     moe_backend: str | None = None
     drafts: int = 0
     drafter: str = ""
@@ -59,6 +61,15 @@ class Stated:
     whole_prompts: bool = False
     quantization: str | None = None
     loose: tuple[str, ...] = ()
+
+    @property
+    def chain(self) -> int:
+        """Drafts that one layer proposes one after another (MTP, EAGLE); 0: drafted otherwise."""
+        how = self.drafter.lower()
+        if how == "draft model":  # vLLM goes by the checkpoint's name
+            how = self.draft_model.lower()
+        layered = any(word in how for word in ("mtp", "eagle", "nextn"))
+        return self.drafts if layered and "tree" not in how else 0
 
 
 def kv_dtype(flags: Flags, value: str | None) -> str | None:

@@ -54,6 +54,10 @@ def stated(flags: Flags) -> Stated:
     whole = flags.switch("enable-chunked-prefill") is False
     if whole:
         loose.append("no-enable-chunked-prefill (prompts are not split)")
+    vision = flags.text("mm-encoder-tp-mode")
+    if vision not in (None, "weights", "data"):
+        loose.append(f"mm-encoder-tp-mode {vision}")
+        vision = None
     drafter, drafts, draft_model = _drafts(flags, loose)
     role = _role(flags)
     _connectors(flags, loose)
@@ -74,6 +78,7 @@ def stated(flags: Flags) -> Stated:
         overlap=flags.switch("async-scheduling"),
         prefix_caching=flags.switch("enable-prefix-caching"),
         exchange=_EXCHANGES.get(exchange or ""),
+        vision=vision,
         drafts=drafts,
         drafter=drafter,
         draft_model=draft_model,

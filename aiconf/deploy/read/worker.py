@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
@@ -61,9 +61,8 @@ def read_worker(component: Component, backend: str) -> Stated:
     UserError
         A value cannot be read, or the engine's file is not in the manifest.
     """
-    where = f"component {component.name}"
     values = settings_of(component, backend)
-    found = _READERS[backend](Flags(values, where))
+    found = said_by(values, backend, f"component {component.name}")
     if found.ep >= load_traits(backend).layouts.balanced_ep:  # which the prediction assumes
         found = replace(found, loose=tuple(one for one in found.loose if one not in BALANCING))
     told = [
@@ -72,6 +71,17 @@ def read_worker(component: Component, backend: str) -> Stated:
         if name.startswith(_ENGINE_ENV) and not any(word in name for word in _QUIET_ENV)
     ]
     return replace(found, loose=(*found.loose, *told))
+
+
+def said_by(values: Mapping[str, Any], backend: str, where: str) -> Stated:
+    """Return what settings (see ``settings_of``) state; ``where`` begins messages about them.
+
+    Raises
+    ------
+    UserError
+        A value cannot be read.
+    """
+    return _READERS[backend](Flags(values, where))
 
 
 def settings_of(component: Component, backend: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from aiconf.deploy.validate import (
     agreement,
     arguments,
     connectors,
+    crashes,
     engine_file,
     names,
     parallelism,
@@ -137,3 +138,4 @@ def _of_workers(graph: Graph) -> Iterator[Problem]:
     yield from transfer.problems(workers)
     yield from connectors.problems(workers)
     yield from agreement.problems(graph, workers)
+    yield from crashes.problems(workers)

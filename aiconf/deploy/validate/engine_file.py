@@ -1,8 +1,7 @@
-"""Engine files: TensorRT-LLM's fields and types; batch, graph and buffer sizes of all engines."""
+"""Engine files of TensorRT-LLM: their fields and types."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -10,7 +9,6 @@ from typing import Any
 
 from aiconf.deploy.validate.command_line import MOST
 from aiconf.deploy.validate.flag_lists import engine_fields
-from aiconf.deploy.validate.integers import whole
 from aiconf.deploy.validate.problem import Problem, spelled
 from aiconf.deploy.validate.workers import Launched
 from aiconf.deploy.versions import engines
@@ -49,8 +47,6 @@ def problems(one: Launched) -> Iterator[Problem]:
             yield Problem(
                 one.graph.source, where, told, fix, "error" if level == "error" else "warning"
             )
-    if one.is_plain_engine:
-        yield from _sizes(one, where)
 
 
 _Found = tuple[str, str, str, bool]  # key, what, fix, certain
@@ -96,78 +92,3 @@ def _unfit(value: Any, wanted: Any) -> str | None:
     if ">0" in wanted and isinstance(value, int) and value <= 0 and "list" not in wanted:
         return f"{value} must be more than 0"
     return None
-
-
-def _sizes(one: Launched, where: str) -> Iterator[Problem]:
-    source = one.graph.source
-    limits = _graph_limits(one)
-    if limits:
-        graph, most, named = limits
-        if graph > most:
-            yield Problem(
-                source, where,
-                f"CUDA graphs up to {graph}, and {named} {most} is the most that a batch can be",
-                f"capture up to {most}: the rest costs memory and start-up time for nothing",
-                "warning",
-            )  # fmt: skip
-    transceiver = one.config.get("cache_transceiver_config") if one.engine == "trtllm" else None
-    if isinstance(transceiver, dict):
-        buffer = transceiver.get("max_tokens_in_buffer")
-        longest = one.number("--max-seq-len", "max_seq_len")
-        tokens = one.number("--max-num-tokens", "max_num_tokens")
-        needed = min(filter(None, (longest, tokens)), default=None)
-        sure = not one.line.hidden("--max-seq-len", "--max-num-tokens")
-        if type(buffer) is int and needed and sure and 0 < buffer < needed:
-            yield Problem(
-                source, where,
-                f"max_tokens_in_buffer {buffer} is less than a prompt can have ({needed} tokens)",
-                f"max_tokens_in_buffer: {longest or needed}", "warning",
-            )  # fmt: skip
-
-
-def _graph_limits(one: Launched) -> tuple[int, int, str] | None:
-    """Return (largest captured size, largest batch, its flag); None where one is not stated."""
-    if one.engine == "vllm":
-        # Piecewise graphs serve prefill too, so that the token budget is the limit.
-        return _limit(
-            _vllm_graphs(one), one.number("--max-num-batched-tokens"), "--max-num-batched-tokens"
-        )
-    if one.engine == "sglang":
-        sizes = [
-            size
-            for flag in ("--cuda-graph-bs-decode", "--cuda-graph-bs")
-            for v in one.line.settings.get(flag, ())
-            if (size := whole(v)) is not None
-        ]
-        for flag in ("--cuda-graph-max-bs-decode", "--cuda-graph-max-bs"):
-            sizes += filter(None, [one.number(flag)])
-        return _limit(
-            max(sizes, default=None), one.number("--max-running-requests"), "--max-running-requests"
-        )
-    graphs = one.config.get("cuda_graph_config")
-    if not isinstance(graphs, dict):
-        return None
-    listed = graphs.get("batch_sizes")
-    given = [*(listed if isinstance(listed, list) else ()), graphs.get("max_batch_size")]
-    largest = max((v for v in given if type(v) is int), default=None)
-    return _limit(largest, one.number("--max-batch-size", "max_batch_size"), "max_batch_size")
-
-
-def _limit(graph: int | None, most: int | None, named: str) -> tuple[int, int, str] | None:
-    return (graph, most, named) if graph is not None and most is not None else None
-
-
-def _vllm_graphs(one: Launched) -> int | None:
-    stated = map(whole, one.line.settings.get("--cudagraph-capture-sizes", ()))
-    sizes = [size for size in stated if size is not None]
-    sizes += filter(None, [one.number("--max-cudagraph-capture-size")])
-    try:
-        config = json.loads(one.line.text("--compilation-config") or "{}")
-    except (ValueError, RecursionError):
-        config = {}
-    if isinstance(config, dict):
-        listed = config.get("cudagraph_capture_sizes")
-        sizes += [v for v in listed if type(v) is int] if isinstance(listed, list) else []
-        most = config.get("max_cudagraph_capture_size")
-        sizes += [most] if type(most) is int else []
-    return max(sizes, default=None)

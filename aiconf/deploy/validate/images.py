@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from aiconf.deploy.versions import engines
+from aiconf.deploy.versions import engines, released
 
 # Strict semantic versions, as Dynamo's operator reads them off tags (a leading v is dropped).
 _NUMBER = r"(0|[1-9][0-9]{0,8})"
@@ -69,16 +69,12 @@ def _numbers(text: str) -> tuple[int, ...]:
 def unreleased(name: str) -> tuple[str, str] | None:
     """Return (its release, the nearest known) of an image of Dynamo that was never released.
 
-    Known are the newest of each minor release; what is older in the same series was released too,
-    and so were series before the first one known.
+    Series before the first one known were released too.
     """
     found = image(name)
     if found.release is None or not _OURS.search(name.rpartition("/")[2]):
         return None
-    numbers = _numbers(found.release)
-    series = {_numbers(one)[:2]: _numbers(one) for one in engines()}
-    newest = series.get((numbers[0], numbers[1]))
-    before = numbers[:2] < min(series)
-    if before or (newest is not None and numbers <= newest):
+    first = min(map(_numbers, engines()))
+    if found.release in released() or _numbers(found.release)[:2] < first[:2]:
         return None
     return found.release, nearest_release(found.release)[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 
+from aiconf.deploy.rules import differing
 from aiconf.deploy.validate.integers import whole
 from aiconf.deploy.validate.problem import Problem, spelled
 from aiconf.deploy.validate.workers import Launched
@@ -73,14 +74,19 @@ def _pair(prefill: Launched, decode: Launched) -> Iterator[Problem]:
             continue
         if _refuses(prefill, flag, a) or _refuses(decode, flag, b):
             continue  # said where the command line is read
-        told = f"{meaning}: prefill '{prefill.component.name}' has {a or 'the default'}, "
-        told += f"decode '{decode.component.name}' {b or 'the default'}"
+        fix = f"give both {flag or path} {_common(a, b)}"
         # A default may be the same as what the other side states.
-        unsure = None in (a, b) or _AUTO in (a, b)
-        yield Problem(
-            prefill.graph.source, where, told, f"give both {flag or path} {_common(a, b)}",
-            "warning" if unsure else "error",
-        )  # fmt: skip
+        if a is None or b is None or _AUTO in (a, b):
+            told = f"{meaning}: prefill '{prefill.component.name}' has {a or 'the default'}, "
+            told += f"decode '{decode.component.name}' {b or 'the default'}"
+            yield Problem(prefill.graph.source, where, told, fix, "warning")
+            continue
+        # Sizes of blocks are compared as numbers.
+        sizes = flag == _BLOCK[prefill.engine or ""]
+        here = prefill.component.name, whole(a) if sizes else a
+        there = decode.component.name, whole(b) if sizes else b
+        for finding in differing("handed-over", meaning, here, there, prefill.engine or ""):
+            yield Problem(prefill.graph.source, where, finding.problem, fix, finding.severity)
 
 
 def _refuses(one: Launched, flag: str, value: str | None) -> bool:
@@ -138,7 +144,8 @@ def _own(one: Launched) -> Iterator[Problem]:
             f"--kv-block-size {blocks[0]}, and tokens_per_block {blocks[1]} in the engine file",
             f"--kv-block-size {blocks[1]}",
         )  # fmt: skip
-    if one.engine == "trtllm" and mode in ("prefill", "decode") and one.config:
+    apart = one.engine == "trtllm" and mode in ("prefill", "decode")
+    if apart and not one.hides_config and one.config:
         if not one.config.get("cache_transceiver_config"):
             yield Problem(
                 source, where, f"{mode} worker without cache_transceiver_config in its engine file",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from aiconf.model.families import tower
 from aiconf.model.families.config import Config
 from aiconf.model.families.family import Family
 from aiconf.model.spec import Attention, DenseFfn, LayerGroup
@@ -67,10 +68,10 @@ ARCHITECTURES = {
     "LlamaForCausalLM": Family(llama),
     "GraniteForCausalLM": Family(llama),
     "Phi3ForCausalLM": Family(phi3),
+    "Phi4MMForCausalLM": Family(phi3),
     "MistralForCausalLM": Family(mistral),
-    "Mistral3ForConditionalGeneration": Family(mistral, section="text_config"),
     "MiMoForCausalLM": Family(qwen2),
     "Qwen2ForCausalLM": Family(qwen2),
     "Qwen3ForCausalLM": Family(qwen3),
-    "Qwen3VLForConditionalGeneration": Family(qwen3, section="text_config"),
+    "Qwen3VLForConditionalGeneration": Family(qwen3, section="text_config", vision=tower.qwen),
 }

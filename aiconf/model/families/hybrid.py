@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from aiconf.model.families import tower
 from aiconf.model.families.config import Config
 from aiconf.model.families.family import Family
 from aiconf.model.families.moe import grouped_attention
@@ -17,12 +18,10 @@ def qwen3_next(config: Config) -> tuple[LayerGroup, ...]:
     k and, where ``attn_output_gate`` does not say otherwise, an output gate of q's width.
     """
     layers = config.whole("num_hidden_layers")
-    kinds = config.get("layer_types")
+    kinds = config.kinds("layer_types")
     if kinds is None:
         interval = config.whole("full_attention_interval", default=4)
         full = layers // interval
-    elif len(kinds) != layers:
-        raise config.problem(f"layer_types has {len(kinds)} entries for {layers} layers")
     else:
         unknown = sorted(set(kinds) - {"linear_attention", "full_attention"})
         if unknown:
@@ -74,6 +73,10 @@ def _ffn(config: Config) -> DenseFfn | MoeFfn:
 
 ARCHITECTURES = {
     "Qwen3NextForCausalLM": Family(qwen3_next),
-    "Qwen3_5ForConditionalGeneration": Family(qwen3_next, section="text_config"),
-    "Qwen3_5MoeForConditionalGeneration": Family(qwen3_next, section="text_config"),
+    "Qwen3_5ForCausalLM": Family(qwen3_next),
+    "Qwen3_5MoeForCausalLM": Family(qwen3_next),
+    "Qwen3_5ForConditionalGeneration": Family(qwen3_next, section="text_config", vision=tower.qwen),
+    "Qwen3_5MoeForConditionalGeneration": Family(
+        qwen3_next, section="text_config", vision=tower.qwen
+    ),
 }

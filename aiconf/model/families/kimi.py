@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from aiconf.model.families import tower
 from aiconf.model.families.config import Config
 from aiconf.model.families.family import Family
 from aiconf.model.spec import Attention, DenseFfn, LayerGroup, LinearAttention, MoeFfn
@@ -22,7 +23,7 @@ def kimi_linear(config: Config) -> tuple[LayerGroup, ...]:
     )
     full = _latent(config)
     layers = config.whole("num_hidden_layers")
-    latent_layers = set(stated.get("full_attn_layers") or ())  # counted from 1
+    latent_layers = stated.indices("full_attn_layers")  # counted from 1
     dense = config.whole("first_k_dense_replace", default=0, least=0)
     plain, sparse = DenseFfn(config.whole("intermediate_size")), _experts(config)
     counts: dict[tuple[bool, bool], int] = {}
@@ -53,10 +54,7 @@ def _latent(config: Config) -> Attention:
 
 
 def _experts(config: Config) -> MoeFfn:
-    experts = config.whole("num_experts")
-    topk = config.whole("num_experts_per_token")
-    if topk > experts:
-        raise config.problem(f"num_experts_per_token {topk} exceeds the {experts} experts")
+    experts, topk = config.routing(("num_experts",), ("num_experts_per_token",))
     width = config.whole("moe_intermediate_size")
     hidden = config.whole("hidden_size")
     latent = config.whole("routed_expert_hidden_size", default=hidden)
@@ -71,5 +69,7 @@ def _experts(config: Config) -> MoeFfn:
 
 
 ARCHITECTURES = {
-    "KimiK3ForConditionalGeneration": Family(kimi_linear, section="text_config"),
+    "KimiK3ForConditionalGeneration": Family(
+        kimi_linear, section="text_config", vision=tower.moonvit
+    ),
 }

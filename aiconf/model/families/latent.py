@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from aiconf.model.families import tower
 from aiconf.model.families.config import Config
+from aiconf.model.families.dense import mistral
 from aiconf.model.families.family import Family
 from aiconf.model.families.moe import dense_then_experts
 from aiconf.model.spec import Attention, LayerGroup, MoeFfn
@@ -37,8 +39,22 @@ def deepseek(config: Config) -> tuple[LayerGroup, ...]:
     if config.whole("moe_layer_freq", default=1) != 1:
         raise config.problem("moe_layer_freq other than 1 is not modelled")
     dense = config.whole("first_k_dense_replace", default=0, least=0)
+    kinds = config.kinds("mlp_layer_types")
+    if kinds is not None:  # Glm4MoeLite states both, and its engines read this one
+        dense = kinds.count("dense")
+        if kinds != ["dense"] * dense + ["sparse"] * (len(kinds) - dense):
+            raise config.problem("mlp_layer_types other than dense, then sparse are not modelled")
     groups = dense_then_experts(config, attention, ffn, dense)
     return _indexed(config, attention, groups) if config.get("index_topk") else groups
+
+
+def mistral3(config: Config) -> tuple[LayerGroup, ...]:
+    """Read the text side of Mistral3ForConditionalGeneration.
+
+    Mistral Small 3 and Ministral are dense; Mistral Small 4 (transformers models/mistral4) and
+    Large 3 have latent attention and experts.
+    """
+    return deepseek(config) if config.get("kv_lora_rank") else mistral(config)
 
 
 def _indexed(
@@ -48,9 +64,9 @@ def _indexed(
     topk = config.whole("index_topk")
     heads, dim = config.whole("index_n_heads"), config.whole("index_head_dim")
     layers = config.whole("num_hidden_layers")
-    kinds = config.get("indexer_types") or ["full"] * layers
-    if len(kinds) != layers or set(kinds) - {"full", "shared"}:
-        raise config.problem(f"indexer_types must be 'full' or 'shared' in each of {layers} layers")
+    kinds = config.kinds("indexer_types") or ["full"] * layers
+    if set(kinds) - {"full", "shared"}:
+        raise config.problem("indexer_types must be 'full' or 'shared' in each layer")
     shared = replace(attention, index_topk=topk)
     full = replace(shared, index_heads=heads, index_dim=dim)
     found, start = [], 0
@@ -63,9 +79,15 @@ def _indexed(
 
 
 ARCHITECTURES = {
-    "DeepseekV2ForCausalLM": Family(deepseek),
-    "DeepseekV3ForCausalLM": Family(deepseek),
-    "DeepseekV32ForCausalLM": Family(deepseek),
+    "DeepseekV2ForCausalLM": Family(deepseek, mtp_ends=True),
+    "DeepseekV3ForCausalLM": Family(deepseek, mtp_ends=True),
+    "DeepseekV32ForCausalLM": Family(deepseek, mtp_ends=True),
+    "Glm4MoeLiteForCausalLM": Family(deepseek),
+    "Mistral3ForConditionalGeneration": Family(mistral3, section="text_config"),
+    "Mistral4ForCausalLM": Family(deepseek),
+    "MistralLarge3ForCausalLM": Family(deepseek),
     "GlmMoeDsaForCausalLM": Family(deepseek),
-    "KimiK25ForConditionalGeneration": Family(deepseek, section="text_config"),
+    "KimiK25ForConditionalGeneration": Family(
+        deepseek, section="text_config", vision=tower.moonvit
+    ),
 }

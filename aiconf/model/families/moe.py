@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from aiconf.model.families import tower
 from aiconf.model.families.config import Config
 from aiconf.model.families.family import Family
 from aiconf.model.spec import Attention, DenseFfn, LayerGroup, MoeFfn
@@ -17,7 +18,7 @@ def qwen3_moe(config: Config) -> tuple[LayerGroup, ...]:
     ffn = MoeFfn(experts, topk, config.whole("moe_intermediate_size"))
     layers = config.whole("num_hidden_layers")
     step = config.whole("decoder_sparse_step", default=1)
-    only_dense = set(config.get("mlp_only_layers") or ())
+    only_dense = config.indices("mlp_only_layers")
     dense = sum(i in only_dense or bool((i + 1) % step) for i in range(layers))
     return dense_then_experts(config, attention, ffn, dense)
 
@@ -71,9 +72,9 @@ def gpt_oss(config: Config) -> tuple[LayerGroup, ...]:
     bias = config.flag("attention_bias", default=True)
     full = replace(grouped_attention(config), bias=bias, output_bias=bias, sinks=True)
     layers = config.whole("num_hidden_layers")
-    kinds = config.get("layer_types") or ["sliding_attention", "full_attention"] * (layers // 2)
-    if len(kinds) != layers:
-        raise config.problem(f"layer_types has {len(kinds)} entries for {layers} layers")
+    kinds = config.kinds("layer_types")
+    if kinds is None:
+        kinds = [("sliding_attention", "full_attention")[layer % 2] for layer in range(layers)]
     windowed = sum(kind == "sliding_attention" for kind in kinds)
     window = config.whole("sliding_window") if windowed else None
     parts = (
@@ -105,7 +106,9 @@ def dense_then_experts(
 
 
 ARCHITECTURES = {
-    "Qwen3VLMoeForConditionalGeneration": Family(qwen3_moe, section="text_config"),
+    "Qwen3VLMoeForConditionalGeneration": Family(
+        qwen3_moe, section="text_config", vision=tower.qwen
+    ),
     "Qwen3MoeForCausalLM": Family(qwen3_moe),
     "MixtralForCausalLM": Family(mixtral),
     "GptOssForCausalLM": Family(gpt_oss),

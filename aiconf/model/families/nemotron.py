@@ -39,7 +39,7 @@ def nemotron_h(config: Config) -> tuple[LayerGroup, ...]:
 def _pattern(config: Config) -> str:
     stated = config.get("hybrid_override_pattern")
     if stated is None:
-        kinds = config.get("layers_block_type") or ()
+        kinds = config.listed("layers_block_type") or ()
         unknown = sorted({str(kind) for kind in kinds} - set(_BLOCKS))
         if unknown or not kinds:
             raise config.problem(f"layers_block_type is missing or has '{', '.join(unknown)}'")
@@ -84,8 +84,5 @@ def _experts(config: Config) -> DenseFfn | MoeFfn:
 
 
 ARCHITECTURES = {
-    "NemotronHForCausalLM": Family(
-        nemotron_h,
-        notes=("one precision per kind of block: single bf16 blocks are not told apart",),
-    ),
+    "NemotronHForCausalLM": Family(nemotron_h),
 }

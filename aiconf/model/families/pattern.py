@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from aiconf.model.families.config import Config
+from aiconf.model.families import tower
+from aiconf.model.families.config import Config, shown
 from aiconf.model.families.family import Family
 from aiconf.model.families.moe import grouped_attention
 from aiconf.model.spec import Attention, DenseFfn, LayerGroup, MoeFfn
@@ -43,7 +44,7 @@ def gemma3(config: Config) -> tuple[LayerGroup, ...]:
     """
     layers = config.whole("num_hidden_layers")
     every = config.whole("sliding_window_pattern", default=6)
-    kinds = config.get("layer_types") or [
+    kinds = config.listed("layer_types") or [
         "full_attention" if (i + 1) % every == 0 else "sliding_attention" for i in range(layers)
     ]
     full = grouped_attention(config, qk_norm=True)
@@ -77,7 +78,7 @@ def gemma4(config: Config) -> tuple[LayerGroup, ...]:
         experts = config.whole("num_experts")
         topk, inner = config.whole("top_k_experts"), config.whole("moe_intermediate_size")
         ffn = MoeFfn(experts, topk, inner, shared_intermediate=width)
-    kinds = _all(config, config.get("layer_types") or ())
+    kinds = _all(config, config.listed("layer_types") or ())
     groups = _grouped((_either(config, kind, windowed, full), ffn) for kind in kinds)
     return tuple(replace(group, norms=4) for group in groups)
 
@@ -102,8 +103,8 @@ def mimo_v2(config: Config) -> tuple[LayerGroup, ...]:
         sinks=config.flag("add_swa_attention_sink_bias"),
     )
     sparse, plain = _deepseek_experts(config), DenseFfn(config.whole("intermediate_size"))
-    kinds = _all(config, config.get("hybrid_layer_pattern") or ())
-    routed = _all(config, config.get("moe_layer_freq") or ())
+    kinds = _all(config, config.listed("hybrid_layer_pattern") or ())
+    routed = _all(config, config.listed("moe_layer_freq") or ())
     pairs = zip(kinds, routed, strict=True)
     return _grouped((windowed if w else full, sparse if moe else plain) for w, moe in pairs)
 
@@ -122,7 +123,7 @@ def step3(config: Config) -> tuple[LayerGroup, ...]:
     )
     plain = DenseFfn(config.whole("intermediate_size"))
     dense = config.whole("first_k_dense_replace", default=0, least=0)
-    kinds = _all(config, config.get("layer_types") or ())
+    kinds = _all(config, config.listed("layer_types") or ())
     return _grouped(
         (_either(config, kind, windowed, full), plain if i < dense else sparse)
         for i, kind in enumerate(kinds)
@@ -139,8 +140,8 @@ def _deepseek_experts(config: Config) -> MoeFfn:
 
 def _either(config: Config, kind: object, windowed: Attention, full: Attention) -> Attention:
     known = {"sliding_attention": windowed, "full_attention": full}
-    if kind not in known:
-        raise config.problem(f"layer type '{kind}' is not modelled")
+    if str(kind) not in known:
+        raise config.problem(f"layer type '{shown(kind)}' is not modelled")
     return known[str(kind)]
 
 
@@ -162,10 +163,15 @@ def _grouped(layers: Iterable[_Layer]) -> tuple[LayerGroup, ...]:
 
 
 ARCHITECTURES = {
+    "Llama4ForCausalLM": Family(llama4),
     "Llama4ForConditionalGeneration": Family(llama4, section="text_config"),
-    "Gemma3ForCausalLM": Family(gemma3),
-    "Gemma3ForConditionalGeneration": Family(gemma3, section="text_config"),
-    "Gemma4ForConditionalGeneration": Family(gemma4, section="text_config", experts="experts"),
+    "Gemma3ForCausalLM": Family(gemma3, tied=True),
+    "Gemma3ForConditionalGeneration": Family(
+        gemma3, section="text_config", vision=tower.siglip, tied=True
+    ),
+    "Gemma4ForConditionalGeneration": Family(
+        gemma4, section="text_config", experts="experts", tied=True
+    ),
     "MiMoV2FlashForCausalLM": Family(mimo_v2),
     "Step3p7FlashForCausalLM": Family(step3),
 }

@@ -37,6 +37,21 @@ def _decode_attention(d: pd.DataFrame, _: Context) -> pd.DataFrame:
     return _attention(d, "past", d.step)
 
 
+def _encoder_attention(d: pd.DataFrame, _: Context) -> pd.DataFrame:
+    return frame(
+        d,
+        {
+            "dtype": precision(d.attn_dtype),
+            "head_dim": d.head_dim,
+            "heads": d.num_heads,
+            "kernel": d.kernel_source,
+            "batch": d.batch_size,
+            "isl": d.isl,
+            "seconds": d.latency * MILLI,
+        },
+    )
+
+
 def _mla(d: pd.DataFrame, scope: object, tokens: str, values: pd.Series) -> pd.DataFrame:
     gemm: object
     if isinstance(scope, str) and scope == "kernel":
@@ -193,6 +208,7 @@ def _gated_delta(d: pd.DataFrame, _: Context) -> pd.DataFrame:
 ATTENTION_RECIPES: dict[str, tuple[str, Recipe]] = {
     "context_attention_perf": ("prefill_attention", _prefill_attention),
     "generation_attention_perf": ("decode_attention", _decode_attention),
+    "encoder_attention_perf": ("encoder_attention", _encoder_attention),
     "context_mla_perf": ("mla_prefill", _mla_prefill),
     "mla_context_module_perf": ("mla_prefill", _mla_prefill_module),
     "wideep_context_mla_perf": ("mla_prefill", _mla_prefill_wide),

@@ -26,7 +26,7 @@ from aiconf.perf.convert.source import (
 )
 from aiconf.perf.convert.write import file_facts, write_manifest, write_table
 from aiconf.perf.manifest import MANIFEST, read_manifest
-from aiconf.perf.schema import SCHEMAS, SECONDS, Schema
+from aiconf.perf.schema import SCHEMAS, SECONDS, Schema, schema_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,27 +61,31 @@ def import_tables(
     systems: Sequence[str],
     date: str | None = None,
     progress: Callable[[str], None] = lambda _line: None,
+    only: Sequence[str] = (),
 ) -> ImportSummary:
     """Convert the tables of ``systems`` and put them into the perf_db folder ``out``.
 
-    Tables of other systems that ``out`` already holds stay. Everything is written beside
-    ``out`` first and moved in at the end, so that a failed import changes nothing.
+    Tables of other systems that ``out`` already holds stay, and with ``only`` those of other
+    names. Everything is written beside ``out`` first and moved in at the end, so that a failed
+    import changes nothing.
     ``progress`` is called with a line per system.
     Raises ``UserError`` for an unknown system or a table that cannot be converted, and when
     ``out`` holds tables of someone else (there is no manifest).
     """
     if out.is_dir() and not (out / MANIFEST).is_file() and any(out.glob("*/*/*.parquet")):
         raise UserError(f"{out} holds tables but no {MANIFEST}: give another folder with --out")
+    for table in only:
+        schema_of(table)
     date = date or datetime.datetime.now(datetime.UTC).date().isoformat()
     out.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
         entries: list[dict[str, Any]] = []
         for system in dict.fromkeys(systems):
-            tables = _import_system(package, system, staging, date)
+            tables = _import_system(package, system, staging, date, only)
             progress(f"{system}: {len(tables)} tables, {sum(e['rows'] for e in tables):,} rows")
             entries += tables
-        _move_in(staging, out, entries, systems)
+        _move_in(staging, out, entries, systems, only)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return ImportSummary(
@@ -92,10 +96,12 @@ def import_tables(
     )
 
 
-def _import_system(package: Package, system: str, out: Path, date: str) -> list[dict[str, Any]]:
+def _import_system(
+    package: Package, system: str, out: Path, date: str, only: Sequence[str]
+) -> list[dict[str, Any]]:
     groups: dict[tuple[str, str], list[SourceFile]] = defaultdict(list)
     for file in source_files(package, system):
-        if file.name in RECIPES:
+        if file.name in RECIPES and (not only or RECIPES[file.name][0] in only):
             groups[file.backend, file.name].append(file)
     context = Context(gpus_per_node(package, system))
     tables: dict[tuple[str, str], _Rows] = defaultdict(_Rows)
@@ -204,13 +210,15 @@ def _describe(
 
 
 def _move_in(
-    staging: Path, out: Path, entries: Sequence[dict[str, Any]], systems: Iterable[str]
-) -> None:
+    staging: Path, out: Path, entries: Sequence[dict[str, Any]], systems: Iterable[str],
+    only: Sequence[str],
+) -> None:  # fmt: skip
     """Move finished tables to ``out``; the manifest, which makes them valid, goes last."""
     old: list[dict[str, Any]] = []
     if (out / MANIFEST).is_file():
         old = read_manifest(out)["tables"]
-    kept = [entry for entry in old if entry["system"] not in set(systems)]
+    fresh = set(systems)
+    kept = [e for e in old if e["system"] not in fresh or (only and e["table"] not in only)]
     for entry in entries:
         relative = Path(entry["system"], entry["backend"], f"{entry['table']}.parquet")
         (out / relative).parent.mkdir(parents=True, exist_ok=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from aiconf.deploy.launch import Launch, graph_sizes, per_rank
-from aiconf.deploy.rules import Stated
+from aiconf.deploy.rules.stated import Stated
 from aiconf.engine.capacity import capacity
 from aiconf.engine.traits import load_traits
+from aiconf.model.layout import head_counts
 from aiconf.serving.plan import Plan, Worker
 
 
@@ -28,13 +29,15 @@ def stated(plan: Plan, worker: Worker, name: str, launch: Launch) -> Stated:
     running = (work.isl, 0) if worker.role == "prefill" else (work.isl, work.osl)
     transfer = launch.config.get("cache_transceiver_config", {}) if launch.mounted else {}
     budget = launch.config.get("chunked-prefill-size", worker.token_budget * worker.parallel.dp)
-    heads = {attention.heads for attention, _ in plan.model.softmax}
+    heads, kv_heads = head_counts(plan.model)
     return Stated(
         name=name,
         role=worker.role,
         backend=plan.backend,
         tp=worker.parallel.tp,
-        heads=next((count for count in sorted(heads) if count % worker.parallel.tp), None),
+        pp=worker.parallel.pp,
+        heads=heads,
+        kv_heads=kv_heads,
         max_sequences=most,
         graph_top=max(graph_sizes(worker, most), default=None),
         token_budget=max(int(budget) // worker.parallel.dp, most if plan.backend == "vllm" else 0),
