@@ -26,7 +26,7 @@ from aiconf.simulate.requests import Array, Ints, Load, Replay
 SEED = 0
 WAVES = 10  # prompts per user of a closed loop, as InferenceX sends
 MOST_REQUESTS = 4000  # of one replay; fewer waves beyond, which then stand for the others
-LEAST_WAVES = 3
+LEAST_WAVES = 4
 TIGHT_FRACTION = 0.97  # of memory, as far as it can be raised
 OPEN_REQUESTS = 500  # of a request rate or a burst that does not say how many
 OFFLINE_REQUESTS = 3000  # of offline work that does not say how many (trtllm-bench's examples)
@@ -78,23 +78,29 @@ def predict(
     first = replace(deployment, changes=(*deployment.changes, *own)) if own else deployment
     prefilling = _platform(first, calibration)
     before = _engine(
-        prefilling, _with_whole_chunks(deployment, prefilling), deployment.prefill.parallel,
+        prefilling, _prefill_settings(deployment, prefilling), deployment.prefill.parallel,
         traffic,
     )  # fmt: skip
     after = _engine(place, deployment, deployment.workers.parallel, traffic)
     counts = deployment.prefill.count, deployment.workers.count
-    replay = disaggregated(before, counts[0], after, counts[1], _load(traffic, 1), seed=SEED)
+    replay = disaggregated(
+        before, counts[0], after, counts[1], _load(traffic, 1),
+        prompts=deployment.prompts, seed=SEED,
+    )  # fmt: skip
     notes = dict.fromkeys((_note(before, deployment), _note(after, deployment)))
     return _summary(replay, 1, traffic, (before, after), "; ".join(note for note in notes if note))
 
 
-def _with_whole_chunks(deployment: Deployment, place: Platform) -> Deployment:
-    """A prefill side whose attention ranks each have the engine's whole token budget.
+def _prefill_settings(deployment: Deployment, place: Platform) -> Deployment:
+    """A prefill side with its own budget, or whose ranks each have the engine's whole one.
 
     Where an engine shares its budget among them, deployments that prefill apart raise it by
     their number (SGLang's guide to large-scale expert parallelism: --chunked-prefill-size
     524288 for 32 ranks).
     """
+    deployment = replace(deployment, max_sequences=None)  # those of the decode side
+    if deployment.prompt_tokens is not None:
+        return replace(deployment, token_budget=deployment.prompt_tokens)
     ranks = deployment.prefill.parallel.dp if deployment.prefill else 1
     shared = place.traits.scheduler.budget_shared_by_dp
     if ranks == 1 or not shared or deployment.token_budget is not None:

@@ -36,7 +36,7 @@ class PrefillSide:
     ranks: int
     token_budget: int
     pipeline: int = 1
-    most: int = 1 << 30
+    most: int = 1 << 20
 
 
 @dataclass(frozen=True)
