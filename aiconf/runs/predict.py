@@ -26,7 +26,8 @@ from aiconf.simulate.requests import Array, Ints, Load, Replay
 SEED = 0
 WAVES = 10  # prompts per user of a closed loop, as InferenceX sends
 MOST_REQUESTS = 4000  # of one replay; fewer waves beyond, which then stand for the others
-LEAST_WAVES = 4
+MOST_OF_MANY = 16000  # where that is fewer than four waves
+LEAST_WAVES, FEW_WAVES = 4, 2.5
 TIGHT_FRACTION = 0.97  # of memory, as far as it can be raised
 OPEN_REQUESTS = 500  # of a request rate or a burst that does not say how many
 OFFLINE_REQUESTS = 3000  # of offline work that does not say how many (trtllm-bench's examples)
@@ -144,8 +145,8 @@ def _load(traffic: Traffic, share: int) -> Load:
     random = np.random.default_rng(SEED)
     if traffic.kind == "closed":
         users = max(1, round(traffic.users / share))
-        count = _sent(traffic, users)
-        count = min(count, max(MOST_REQUESTS, LEAST_WAVES * users))
+        many = max(min(LEAST_WAVES * users, MOST_OF_MANY), round(FEW_WAVES * users))
+        count = min(_sent(traffic, users), max(MOST_REQUESTS, many))
         return Load(*_lengths(random, count, traffic), None, users)
     if traffic.kind == "rate":
         count = traffic.requests or OPEN_REQUESTS
