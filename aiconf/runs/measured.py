@@ -53,7 +53,9 @@ class Deployment:
     """What served the run; hashable, so that equal configurations are replayed once.
 
     workers: the aggregated workers, or the decode side. prefill: None when aggregated.
-    max_sequences, token_budget: settings of a whole engine; None: the engine's default.
+    max_sequences, token_budget: settings of a whole engine (of a decode rank where prefill is
+    apart); None: the engine's default. prompt_tokens, prompts: of one iteration of a prefill
+    rank; None: the engine's default, and as many as the tokens hold.
     kv_dtype: None: what the engine picks for the checkpoint. poll: decode iterations between two
     looks at the queue of new requests (SGLang --scheduler-recv-interval). memory: the engine's
     memory setting; None: its default. speculation: None: no drafts. changes: facts of the
@@ -69,6 +71,8 @@ class Deployment:
     kv_dtype: str | None = None
     max_sequences: int | None = None
     token_budget: int | None = None
+    prompt_tokens: int | None = None
+    prompts: int | None = None
     poll: int = 1
     memory: float | None = None
     speculation: Speculation | None = None

@@ -17,15 +17,17 @@ from aiconf.engine.step import StepModel
 from aiconf.parallel import Parallel
 from aiconf.runs.measured import Deployment, Traffic
 from aiconf.runs.names import model_of, replicated
+from aiconf.runs.waves import seen, stretched
 from aiconf.simulate.arrivals import arrivals, together
 from aiconf.simulate.deployment import Engine, aggregated, disaggregated, engine
 from aiconf.simulate.lengths import uniform_lengths
 from aiconf.simulate.requests import Array, Ints, Load, Replay
-from aiconf.simulate.results import summarize
 
 SEED = 0
 WAVES = 10  # prompts per user of a closed loop, as InferenceX sends
-MOST_REQUESTS = 4000  # of one replay; fewer waves beyond
+MOST_REQUESTS = 4000  # of one replay; fewer waves beyond, which then stand for the others
+MOST_OF_MANY = 16000  # where that is fewer than four waves
+LEAST_WAVES, FEW_WAVES = 4, 2.5
 TIGHT_FRACTION = 0.97  # of memory, as far as it can be raised
 OPEN_REQUESTS = 500  # of a request rate or a burst that does not say how many
 OFFLINE_REQUESTS = 3000  # of offline work that does not say how many (trtllm-bench's examples)
@@ -77,23 +79,29 @@ def predict(
     first = replace(deployment, changes=(*deployment.changes, *own)) if own else deployment
     prefilling = _platform(first, calibration)
     before = _engine(
-        prefilling, _with_whole_chunks(deployment, prefilling), deployment.prefill.parallel,
+        prefilling, _prefill_settings(deployment, prefilling), deployment.prefill.parallel,
         traffic,
     )  # fmt: skip
     after = _engine(place, deployment, deployment.workers.parallel, traffic)
     counts = deployment.prefill.count, deployment.workers.count
-    replay = disaggregated(before, counts[0], after, counts[1], _load(traffic, 1), seed=SEED)
+    replay = disaggregated(
+        before, counts[0], after, counts[1], _load(traffic, 1),
+        prompts=deployment.prompts, seed=SEED,
+    )  # fmt: skip
     notes = dict.fromkeys((_note(before, deployment), _note(after, deployment)))
     return _summary(replay, 1, traffic, (before, after), "; ".join(note for note in notes if note))
 
 
-def _with_whole_chunks(deployment: Deployment, place: Platform) -> Deployment:
-    """A prefill side whose attention ranks each have the engine's whole token budget.
+def _prefill_settings(deployment: Deployment, place: Platform) -> Deployment:
+    """A prefill side with its own budget, or whose ranks each have the engine's whole one.
 
     Where an engine shares its budget among them, deployments that prefill apart raise it by
     their number (SGLang's guide to large-scale expert parallelism: --chunked-prefill-size
     524288 for 32 ranks).
     """
+    deployment = replace(deployment, max_sequences=None)  # those of the decode side
+    if deployment.prompt_tokens is not None:
+        return replace(deployment, token_budget=deployment.prompt_tokens)
     ranks = deployment.prefill.parallel.dp if deployment.prefill else 1
     shared = place.traits.scheduler.budget_shared_by_dp
     if ranks == 1 or not shared or deployment.token_budget is not None:
@@ -137,8 +145,8 @@ def _load(traffic: Traffic, share: int) -> Load:
     random = np.random.default_rng(SEED)
     if traffic.kind == "closed":
         users = max(1, round(traffic.users / share))
-        count = traffic.requests or WAVES * users
-        count = max(min(count, MOST_REQUESTS), 2 * users)
+        many = max(min(LEAST_WAVES * users, MOST_OF_MANY), round(FEW_WAVES * users))
+        count = min(_sent(traffic, users), max(MOST_REQUESTS, many))
         return Load(*_lengths(random, count, traffic), None, users)
     if traffic.kind == "rate":
         count = traffic.requests or OPEN_REQUESTS
@@ -154,6 +162,11 @@ def _load(traffic: Traffic, share: int) -> Load:
     return Load(*_lengths(random, count, traffic), together(count))
 
 
+def _sent(traffic: Traffic, users: int) -> int:
+    """Requests of a closed loop of ``users``."""
+    return traffic.requests or WAVES * users
+
+
 def _lengths(random: np.random.Generator, count: int, traffic: Traffic) -> tuple[Ints, Ints]:
     return uniform_lengths(random, count, traffic.isl, traffic.osl, traffic.least)
 
@@ -161,7 +174,11 @@ def _lengths(random: np.random.Generator, count: int, traffic: Traffic) -> tuple
 def _summary(
     replay: Replay, scale: int, traffic: Traffic, engines: tuple[Engine, ...], note: str
 ) -> Prediction:
-    found = summarize(replay)
+    users = max(1, round(traffic.users / scale))
+    if traffic.kind == "closed" and len(replay.sent) < _sent(traffic, users):
+        found = stretched(replay, users, _sent(traffic, users))
+    else:
+        found = seen(replay)
     origin, place = _origin(replay, traffic, engines), engines[-1].platform
     mode = "agg" if len(engines) == 1 else "disagg"
     known = {
@@ -177,7 +194,7 @@ def _summary(
         ttft_mean=found.ttft.mean,
         ttft_p50=found.ttft.p50,
         ttft_p99=found.ttft.p99,
-        tpot_mean=None if math.isnan(found.tpot.mean) else found.tpot.mean,
+        tpot_mean=None if math.isnan(found.tpot) else found.tpot,
         output_rate=found.output_rate * scale,
         total_rate=found.total_rate * scale,
         origin=origin,

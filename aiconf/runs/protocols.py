@@ -57,6 +57,7 @@ class Rule:
     __pydantic_config__: ClassVar[dict[str, Any]] = _FORBID
     backend: str
     model: str
+    apart: bool = False
     gpus: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ()
     versions: tuple[str, ...] = ()
@@ -80,6 +81,7 @@ class Rule:
         version, date = cells.get("backend_version", ""), cells.get("date", "")
         return (
             backend == self.backend
+            and self.apart == (cells.get("serving_mode", "") == "disagg")
             and model.startswith(self.model.lower())
             and (not self.gpus or gpu in self.gpus)
             and (not self.precisions or precision_of(cells.get("precision", "")) in self.precisions)
@@ -102,8 +104,8 @@ def _rules() -> Sequence[Rule]:
 
 
 def _rule(cells: Cells, backend: str, load: Traffic) -> Rule | None:
-    """The rule about an aggregated row of InferenceX, if any."""
-    if not _published(cells, load) or cells.get("serving_mode", "") == "disagg":
+    """The rule about a row of InferenceX, if any."""
+    if not _published(cells, load):
         return None
     return next((rule for rule in _rules() if rule.matches(cells, backend, load)), None)
 
@@ -153,7 +155,7 @@ def engine_settings(
     """Return what the benchmark of a row told its engine.
 
     InferenceX sets maximum sequences to the concurrency, and per model what
-    ``inferencex.yaml`` lists; that file is about aggregated engines. Other sources say nothing.
+    ``inferencex.yaml`` lists. Other sources say nothing.
     """
     if "AIC_fields" in cells.get("notes", "") and "InferenceX" not in cells.get("source", ""):
         return _generated(cells, backend, load)

@@ -14,6 +14,7 @@ from aiconf.runs.cells import (
     traffic,
 )
 from aiconf.runs.history import kv_dtype, past_facts
+from aiconf.runs.inferencex_disagg import launched_apart
 from aiconf.runs.layouts import aggregated_workers, both_sides, by_rank_batch, runnable
 from aiconf.runs.measured import Deployment, MeasuredRun, Metrics, Row
 from aiconf.runs.names import model_of
@@ -66,11 +67,15 @@ def _run(cells: Cells) -> MeasuredRun:
     drafts, assumed = speculation(cells, traits.name, load, workers, mode)
     notes.append(assumed)
     told = engine_settings(cells, traits.name, load, drafts)
+    apart = None
+    if prefill is not None:
+        apart = launched_apart(cells, load, prefill, workers, drafts=drafts is not None)
     deployment = Deployment(
         system, traits.name, cells["model"].strip(), precision, workers, prefill,
         kv_dtype(traits.name, version, date) or told.kv_dtype,
-        told.max_sequences, told.token_budget, told.poll, told.memory,
-        drafts, past_facts(traits.name, version, date) + told.facts,
+        apart.slots if apart else told.max_sequences, told.token_budget,
+        apart.prompt_tokens if apart else None, apart.prompts if apart else None,
+        told.poll, told.memory, drafts, past_facts(traits.name, version, date) + told.facts,
     )  # fmt: skip
     note = "; ".join(dict.fromkeys(part for part in notes if part))
     return MeasuredRun(deployment, load, metrics, version, date, note)

@@ -155,9 +155,19 @@ def aggregated(found: Engine, load: Load, *, wait: float = 0.0, seed: int = 0) -
 
 
 def disaggregated(
-    before: Engine, prefill: int, after: Engine, decode: int, load: Load, *, seed: int = 0
+    before: Engine,
+    prefill: int,
+    after: Engine,
+    decode: int,
+    load: Load,
+    *,
+    prompts: int | None = None,
+    seed: int = 0,
 ) -> Replay:
-    """Replay ``prefill`` workers like ``before`` and ``decode`` workers like ``after``."""
+    """Replay ``prefill`` workers like ``before`` and ``decode`` workers like ``after``.
+
+    prompts: most that a prefill rank computes at once; None: as many as its tokens hold.
+    """
     first, second = before.step.parallel, after.step.parallel
     users = len(load) if load.arrival is not None else load.users
     lanes = decode * second.pp
@@ -168,7 +178,8 @@ def disaggregated(
     longest = int((load.prompt + load.output).max())
     replay = DisaggregatedReplay(
         PrefillSide(
-            timer_of(before, 64, longest, load.images), prefill, first.dp, before.budget, first.pp
+            timer_of(before, 64, longest, load.images), prefill, first.dp, before.budget,
+            first.pp, prompts or before.budget,
         ),
         DecodeSide(
             timer_of(after, rows, longest), lanes, second.dp, rows * second.dp,

@@ -28,7 +28,7 @@ from aiconf.simulate.timer import IterationTimer
 class PrefillSide:
     """Prefill workers: timer of one, how many, attention ranks, tokens of an iteration of a rank.
 
-    pipeline: stages; prompts behind each other overlap in them.
+    pipeline: stages; prompts behind each other overlap in them. most: prompts of a rank.
     """
 
     timer: IterationTimer
@@ -36,6 +36,7 @@ class PrefillSide:
     ranks: int
     token_budget: int
     pipeline: int = 1
+    most: int = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -174,27 +175,44 @@ class DisaggregatedReplay:
         queue, side = self._queues[who], self._prefill
         if not self._free[who] or not queue:
             return
-        chosen, tokens = [queue.popleft()], 0
-        tokens = self._prompt[chosen[0]]
-        while queue and tokens + self._prompt[queue[0]] <= side.token_budget * side.ranks:
-            tokens += self._prompt[queue[0]]
-            chosen.append(queue.popleft())
-        seconds = self._prompt_seconds([self._prompt[i] for i in chosen])
+        chosen, dealt = self._dealt(queue)
+        busiest = max(dealt, key=sum)
+        seconds = self._prompt_seconds(busiest, sum(1 for prompts in dealt if prompts))
         self._prefill_seconds += seconds
         self._free[who] = False
         for request in chosen:
             self._started[request] = now
-        mine = -(-tokens // side.ranks)
-        self._rows.append((now + seconds, 1, seconds, mine, 0, 0, 0, 0.0, len(queue), 0.0, who))
+        self._rows.append(
+            (now + seconds, 1, seconds, sum(busiest), 0, 0, 0, 0.0, len(queue), 0.0, who)
+        )
         # The first stage of a pipeline is free before the last has finished.
         self._push(now + seconds / side.pipeline, _FREE, who)
         self._push(now + seconds, _PREFILLED, who, *chosen)
 
-    def _prompt_seconds(self, prompts: list[int]) -> float:
-        """Iterations that compute ``prompts`` at once, dealt to the attention ranks."""
+    def _dealt(self, queue: deque[int]) -> tuple[list[int], list[list[int]]]:
+        """Take requests from the queue; return them and the prompt lengths of each rank.
+
+        In the order of arrival, each to the rank with the fewest tokens, as long as its
+        iteration holds them whole; a prompt longer than an iteration takes several alone.
+        """
+        side = self._prefill
+        dealt: list[list[int]] = [[] for _ in range(side.ranks)]
+        tokens, chosen = [0] * side.ranks, []
+        while queue:
+            rank = min(range(side.ranks), key=tokens.__getitem__)
+            length = self._prompt[queue[0]]
+            if dealt[rank] and (
+                tokens[rank] + length > side.token_budget or len(dealt[rank]) >= side.most
+            ):
+                break
+            dealt[rank].append(length)
+            tokens[rank] += length
+            chosen.append(queue.popleft())
+        return chosen, dealt
+
+    def _prompt_seconds(self, mine: list[int], ranks: int) -> float:
+        """Iterations that compute the prompts ``mine`` of the busiest of ``ranks``."""
         side, timer = self._prefill, self._prefill.timer
-        ranks = min(side.ranks, len(prompts))
-        mine = sorted(prompts, reverse=True)[::ranks]  # those of the busiest rank
         total, rounds = 0.0, 0
         left, past = sum(mine), 0
         images, shown = self._images * len(mine), 0

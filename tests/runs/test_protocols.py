@@ -67,3 +67,14 @@ def test_generated_engines_take_one_or_two_prompts_at_a_time():
     assert engine_settings(row, "sglang", load(64)).token_budget is None
     assert engine_settings(row | {"max_batch": ""}, "vllm", load(64)).token_budget is None
     assert engine_settings(row | {"serving_mode": "disagg"}, "vllm", load(64)).token_budget is None
+
+
+def test_disaggregated_rows_have_rules_of_their_own():
+    deepseek = {"model": "deepseek-ai/DeepSeek-R1-0528", "precision": "fp8"}
+    apart = settings(deepseek | {"serving_mode": "disagg", "tp": "8"}, "sglang", 512)
+    assert apart.facts == (("communication.all_to_all_automatic", False),)
+    assert (apart.poll, apart.token_budget) != (30, 32768)
+    aggregated = settings(deepseek | {"tp": "8"}, "sglang", 512)
+    assert "communication.all_to_all_automatic" not in dict(aggregated.facts)
+    gb200 = {"serving_mode": "disagg", "hardware": "GB200 NVL72"}
+    assert settings(deepseek | gb200, "sglang", 512).facts == ()

@@ -71,3 +71,40 @@ def test_open_loop(timer, load):
     times = np.sort(np.random.default_rng(3).uniform(0.0, 20.0, 40))
     found = deployment(timer).run(load(count=40, arrival=times))
     assert found.sent == pytest.approx(times)
+
+
+def test_a_prefill_iteration_holds_whole_prompts_of_every_rank(timer, load):
+    """Two ranks of 2,048 tokens: no rank takes more, and no prompt is cut."""
+    sent = load(count=60, users=60, isl=900, osl=1)
+    replay = DisaggregatedReplay(
+        PrefillSide(timer, 1, 2, 2048),
+        DecodeSide(timer, 1, 1, 256, 1e9),
+        transfer=1e-6, latency=1e-5, intake=IntakeCost(0.01),
+    )  # fmt: skip
+    found = replay.run(sent)
+    longest = found.spans.prompt_tokens.max()
+    assert longest <= 2048
+    assert longest > 2048 - 900
+    # Prompts have 450 tokens or more: no rank computes five at once.
+    assert np.unique(found.first, return_counts=True)[1].max() <= 8
+
+
+def test_a_prefill_rank_keeps_to_its_number_of_prompts(timer, load):
+    sent = load(count=40, users=40, isl=200, osl=1)
+    replay = DisaggregatedReplay(
+        PrefillSide(timer, 1, 2, 8192, most=3),
+        DecodeSide(timer, 1, 1, 256, 1e9),
+        transfer=1e-6, latency=1e-5, intake=IntakeCost(0.01),
+    )  # fmt: skip
+    assert np.unique(replay.run(sent).first, return_counts=True)[1].max() == 6
+
+
+def test_users_beyond_the_decode_slots_wait_for_one(timer, load):
+    """Their wait is in TTFT: with every slot taken, users in excess over the rate."""
+    sent = load(count=400, users=80, isl=100, osl=200)
+    slots = deployment(timer, most=64).run(sent)
+    free = deployment(timer).run(sent)
+    steady = slice(160, 320)
+    assert np.median(slots.ttft[steady]) > 3 * np.median(free.ttft[steady])
+    rate = 240 / (np.sort(slots.last)[319] - np.sort(slots.last)[79])
+    assert np.median(slots.ttft[steady]) == pytest.approx((80 - 64) / rate, rel=0.35)
