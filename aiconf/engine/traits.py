@@ -30,12 +30,15 @@ from aiconf.engine.trait_schema import (
     Vision,
 )
 from aiconf.errors import unknown
-from aiconf.model.cache import CacheKind
+from aiconf.model.cache import CacheKind, cache_kind
 from aiconf.parallel import Parallel, pod_gpus
 from aiconf.resources import data_dir, read_yaml
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
+
+    from aiconf.model.spec import ModelSpec
+    from aiconf.system.spec import Gpu
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,7 @@ class Traits:
     kernels: choice -> sm -> kernels of a table that holds several, the default first.
     serial_prefill: prefill attention kernels that do not divide the keys of a query tile among
         thread blocks, so that a short chunk behind a long past waits for one block.
+    sparse_settings: kind of cache -> smallest sm -> what the engine must be told of attention.
     moe_settings: MoE kernel of a table -> value of the engine's MoE backend setting.
     lenders: choice -> smallest sm -> backend whose table of the same kernel stands in for an
         unusable own one.
@@ -73,6 +77,7 @@ class Traits:
     host: Host
     vision: Vision
     kernels: Mapping[str, Mapping[int, tuple[str, ...]]]
+    sparse_settings: Mapping[str, Mapping[int, Mapping[str, str]]]
     serial_prefill: tuple[str, ...]
     moe_settings: Mapping[str, str]
     lenders: Mapping[str, Mapping[int, str]]
@@ -247,6 +252,26 @@ class Traits:
         if rule.ep_sizes == "all" and parallel.ep not in (1, ranks):
             return f"{self.title} splits experts over all {ranks} ranks or none: ep 1 or {ranks}"
         return None
+
+    def serves(self, spec: ModelSpec, gpu: Gpu, kv_dtype: str | None = None) -> str | None:
+        """Return why the engine has no kernels for the cache of ``spec`` on ``gpu``, if so.
+
+        ``kv_dtype`` None: as the checkpoint states it.
+        """
+        kind = cache_kind(spec)
+        least = self.kv.least_sm.get(kind, 0)
+        if gpu.sm < least:
+            return (
+                f"{self.title} serves {spec.name} on GPUs of compute capability {least / 10:.1f} "
+                f"and later, not {gpu.sm / 10:.1f}"
+            )
+        if kind in self.kv.fp8_only and (kv_dtype or spec.quantization.kv) != "fp8":
+            return f"{self.title} holds the KV cache of {spec.name} in fp8 only: use kv dtype fp8"
+        return None
+
+    def sparse_setting(self, kind: CacheKind, sm: int) -> Mapping[str, str]:
+        """Return what a deployment tells the engine of sparse attention; empty: nothing."""
+        return _at(self.sparse_settings.get(kind, {}), sm, {})
 
     def allows_apart(self, prefill: Parallel, decode: Parallel) -> str | None:
         """Return why the cache of ``prefill`` cannot go to ``decode`` workers, if so."""

@@ -66,12 +66,16 @@ def architecture(
     Raises
     ------
     UserError
-        For a layout that the model or the engine cannot run, or a context that is too long.
+        For a layout that the model or the engine cannot run, a context that is too long, or a
+        model that the engine does not serve there.
     """
     if not 1 <= context <= spec.max_context:
         raise UserError(
             f"context {context} must lie between 1 and the {spec.max_context} of {spec.name}"
         )
+    away = platform.traits.serves(spec, platform.system.gpu, kv_dtype)
+    if away is not None:
+        raise UserError(away)
     kv = kv_dtype or spec.quantization.kv
     chosen = _chosen(spec, platform, layout, context)
     shown = _shown(spec, platform)

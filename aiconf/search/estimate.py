@@ -91,6 +91,9 @@ def _request(setting: Setting, gpus: int) -> Request:
 
 def _legal(setting: Setting, platform: Platform, text: str) -> Variant:
     parallel, traits = Parallel.parse(text), platform.traits
+    away = traits.serves(setting.spec, platform.system.gpu, setting.kv_dtype)
+    if away:
+        raise UserError(away)
     problem = layout_problem(setting.spec, parallel) or traits.allows(
         parallel, moe=setting.spec.is_moe
     )

@@ -112,6 +112,9 @@ def run(deployed: Deployed, demand: Demand, seed: int = 0) -> Scenario:
 
 def _engine(deployed: Deployed, place: Platform, text: str, load: Load) -> Engine:
     parallel = Parallel.parse(text)
+    away = place.traits.serves(deployed.spec, place.system.gpu, deployed.kv_dtype)
+    if away:
+        raise UserError(away)
     problem = layout_problem(deployed.spec, parallel) or place.traits.allows(
         parallel, moe=deployed.spec.is_moe
     )

@@ -10,7 +10,8 @@ from aiconf.model.checkpoint import read_config
 from aiconf.model.layout import layout_problem
 from aiconf.model.library import load_model
 from aiconf.model.memory import active_parameters, parameters
-from aiconf.model.operators import SparseBlock, operators
+from aiconf.model.operators import PipelineSend, SparseBlock, operators
+from aiconf.model.spec import draft_model
 from aiconf.parallel import Parallel
 
 V4 = {
@@ -115,6 +116,33 @@ def test_cache_of_chosen_blocks():
     spec = load_model("MiniMaxAI/MiniMax-M3")
     assert kv_layout(spec, Parallel(tp=4)) == ((None, 60 * 2 * 128 * 2 + 57 * 128 * 2),)
     assert cache_kind(spec) == "chosen"
+
+
+def test_names_of_m3_in_the_engines():
+    named = {**M3, "architectures": ["MiniMaxM3SparseForCausalLM"]}
+    assert read_config(named, "M3").layers == read_config(M3, "M3").layers
+
+
+@pytest.mark.parametrize("name", ["DeepSeek-V4-Pro", "DeepSeek-V4-Flash"])
+def test_the_drafting_layer_of_v4_has_a_window_alone(name):
+    spec = load_model(name)
+    layer = draft_model(spec).layers[0]
+    assert layer.ffn == spec.layers[-1].ffn
+    assert (layer.attention.compress, layer.attention.index_topk) == (0, 0)
+    assert kv_layout(draft_model(spec), Parallel()) == ((128, 584),)
+    assert state_bytes(draft_model(spec), Parallel()) == 0
+
+
+def test_a_pipeline_sends_the_streams_and_no_residual():
+    def sent(spec):
+        return next(
+            o.bytes_per_token
+            for o in operators(spec, Parallel(tp=2, pp=2))
+            if isinstance(o, PipelineSend)
+        )
+
+    assert sent(load_model("DeepSeek-V4-Flash")) == 4 * 4096 * 2 / 2
+    assert sent(load_model("MiniMaxAI/MiniMax-M3")) == 2 * 6144 * 2 / 2
 
 
 @pytest.mark.parametrize("tp", [1, 2, 4, 8])

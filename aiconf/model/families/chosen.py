@@ -11,7 +11,7 @@ from aiconf.model.spec import Attention, DenseFfn, LayerGroup, MoeFfn
 
 
 def minimax_m3(config: Config) -> tuple[LayerGroup, ...]:
-    """Read MiniMaxM3ForCausalLM and the text side of MiniMaxM3SparseForConditionalGeneration.
+    """Read MiniMaxM3(Sparse)ForCausalLM and the text of MiniMaxM3SparseForConditionalGeneration.
 
     Lists of 0 and 1 say which layers route to experts (``moe_layer_freq``) and which choose
     their keys (``sparse_attention_freq``). Source: transformers models/minimax_m3_vl.
@@ -67,6 +67,7 @@ def _experts(config: Config) -> MoeFfn:
 
 ARCHITECTURES = {
     "MiniMaxM3ForCausalLM": Family(minimax_m3, experts="block_sparse_moe.experts"),
+    "MiniMaxM3SparseForCausalLM": Family(minimax_m3, experts="block_sparse_moe.experts"),
     "MiniMaxM3SparseForConditionalGeneration": Family(
         minimax_m3, section="text_config", experts="block_sparse_moe.experts"
     ),
