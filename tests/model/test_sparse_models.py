@@ -118,6 +118,20 @@ def test_cache_of_chosen_blocks():
     assert cache_kind(spec) == "chosen"
 
 
+def test_a_ratio_of_one_is_no_compression():
+    ones = {**V4, "compress_ratios": [1, 1, 4, 128, 4]}
+    assert read_config(ones, "x").layers == (
+        read_config({**V4, "compress_ratios": [0, 0, 4, 128, 4]}, "x").layers
+    )
+
+
+def test_m3_without_sparse_attention_sees_all():
+    off = {**M3["sparse_attention_config"], "use_sparse_attention": False}
+    spec = read_config({**M3, "sparse_attention_config": off}, "x")
+    assert {group.attention.index_topk for group in spec.layers} == {0}
+    assert cache_kind(spec) == "gqa"
+
+
 def test_names_of_m3_in_the_engines():
     named = {**M3, "architectures": ["MiniMaxM3SparseForCausalLM"]}
     assert read_config(named, "M3").layers == read_config(M3, "M3").layers
@@ -173,7 +187,10 @@ def test_layouts_that_cut_output_groups_are_refused():
     ("figures", "change", "message"),
     [
         (V4, {"compress_ratios": [4, 4]}, "'compress_ratios' must list a ratio for each of 5"),
-        (V4, {"compress_ratios": [4, "x", 4, 4, 4]}, "must hold whole numbers"),
+        (V4, {"compress_ratios": [4, "x", 4, 4, 4]}, "must hold 0, 4 and 128, not 'x'"),
+        (V4, {"compress_ratios": [4, 4, 8, 4, 4]}, "must hold 0, 4 and 128, not 8"),
+        (V4, {"compress_ratios": [True] * 5}, "must hold 0, 4 and 128, not True"),
+        (V4, {"qk_rope_head_dim": 1024}, "1024 is more than the head_dim 512"),
         (V4, {"o_groups": 48}, "not a multiple of o_groups 48"),
         (M3, {"moe_layer_freq": [1]}, "'moe_layer_freq' must list 0 or 1 for each of 3 layers"),
         (M3, {"sparse_attention_config": None}, "'sparse_attention_config' is missing"),

@@ -20,8 +20,10 @@ def minimax_m3(config: Config) -> tuple[LayerGroup, ...]:
     sparse = config.section("sparse_attention_config")
     routed = _switches(config, "moe_layer_freq", layers)
     chosen = _switches(sparse, "sparse_attention_freq", layers)
+    if not sparse.flag("use_sparse_attention", default=True):
+        chosen = [False] * layers
     full = grouped_attention(config, qk_norm=config.flag("use_qk_norm"))
-    indexed = _indexed(sparse, full)
+    indexed = _indexed(sparse, full) if any(chosen) else full
     plain, experts = DenseFfn(config.whole("dense_intermediate_size")), _experts(config)
     counts: dict[tuple[bool, bool], int] = {}
     for key in zip(routed, chosen, strict=True):
