@@ -30,7 +30,7 @@ from aiconf.engine.trait_schema import (
     Vision,
 )
 from aiconf.errors import unknown
-from aiconf.model.cache import CacheKind, cache_kind
+from aiconf.model.cache import LATENT, CacheKind, cache_kind
 from aiconf.parallel import Parallel, pod_gpus
 from aiconf.resources import data_dir, read_yaml
 
@@ -115,7 +115,7 @@ class Traits:
         only = self.kv.block_tokens_only.get(kind)
         if only is not None:
             return only
-        return _at(self.kv.block_tokens_mla if kind == "mla" else self.kv.block_tokens, sm)
+        return _at(self.kv.block_tokens_mla if kind in LATENT else self.kv.block_tokens, sm)
 
     def graph_sizes(self, max_sequences: int, largest: int | None = None) -> tuple[int, ...]:
         """Return the captured batch sizes, ascending.

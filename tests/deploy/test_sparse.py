@@ -11,9 +11,13 @@ from aiconf.deploy.dgd import build
 from aiconf.deploy.options import Options
 from aiconf.deploy.validate.check import check
 from aiconf.deploy.write import manifest
+from aiconf.engine.platform import platform
 from aiconf.errors import UserError
 from aiconf.model import load_model
+from aiconf.search.estimate import Setting, estimate_point
+from aiconf.search.plan import plan as chosen
 from aiconf.system.catalog import load_system
+from aiconf.workload import Workload
 
 
 def told(model: str, backend: str = "trtllm", system: str = "b200_sxm", dynamo: str = "1.6.1"):
@@ -70,3 +74,15 @@ def test_blocks_of_m3_are_not_reused():
 def test_older_releases_serve_older_models():
     plain = replace(worker(), system=load_system("b200_sxm"))
     assert manifest(build(plan("trtllm", plain), Options(dynamo="1.0.2")))
+
+
+@pytest.mark.parametrize("system", ["h200_sxm", "gb300"])
+def test_the_indexer_of_vllm_has_blocks_of_64(system):
+    spec, place = load_model("zai-org/GLM-5-FP8"), platform(system, "vllm")
+    setting = Setting(
+        spec=spec, platform=place, decode_platform=place, workload=Workload(1000, 100),
+        layout="tp8", concurrency=4, workers=1, prefill_layout=None, prefill_workers=1,
+        prefill_batch=1, token_budget=None, kv_dtype=None,
+    )  # fmt: skip
+    text = manifest(build(chosen(*estimate_point(setting)), Options()))
+    assert '- --block-size\n                - "64"' in text

@@ -71,6 +71,8 @@ def test_defaults_follow_the_gpu() -> None:
     assert [t.block_tokens(90, "gqa") for t in (vllm, sglang, trtllm)] == [16, 1, 32]
     assert [t.block_tokens(103, "mla") for t in (vllm, sglang, trtllm)] == [32, 64, 32]
     assert [t.block_tokens(90, "compressed") for t in (vllm, sglang, trtllm)] == [256, 256, 128]
+    assert [t.block_tokens(90, "indexed") for t in (vllm, sglang, trtllm)] == [64, 64, 32]
+    assert [t.block_tokens(103, "indexed") for t in (vllm, sglang, trtllm)] == [64, 64, 32]
     assert [t.block_tokens(90, "chosen") for t in (vllm, sglang, trtllm)] == [128, 128, 128]
 
 

@@ -159,6 +159,15 @@ def test_a_pipeline_sends_the_streams_and_no_residual():
     assert sent(load_model("MiniMaxAI/MiniMax-M3")) == 2 * 6144 * 2 / 2
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("DeepSeek-V3.2", "indexed"), ("GLM-5.3", "indexed"), ("DeepSeek-V3", "mla"),
+     ("Kimi-K3", "mla"), ("Qwen3-32B", "gqa")],
+)  # fmt: skip
+def test_kernels_that_read_a_cache(name, kind):
+    assert cache_kind(load_model(name)) == kind
+
+
 @pytest.mark.parametrize("tp", [1, 2, 4, 8])
 def test_ranks_share_heads_and_replicate_latents(tp):
     blocks = [
