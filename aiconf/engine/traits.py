@@ -269,6 +269,10 @@ class Traits:
             return f"{self.title} holds the KV cache of {spec.name} in fp8 only: use kv dtype fp8"
         return None
 
+    def block_unit(self, kind: CacheKind) -> int:
+        """Return what KV blocks must be a multiple of, or the engine does not start; 1: nothing."""
+        return self.kv.block_tokens_only[kind] if kind in self.kv.block_refused else 1
+
     def sparse_setting(self, kind: CacheKind, sm: int) -> Mapping[str, str]:
         """Return what a deployment tells the engine of sparse attention; empty: nothing."""
         return _at(self.sparse_settings.get(kind, {}), sm, {})

@@ -110,7 +110,7 @@ TRAITS = {
     "kv.block_tokens_only": Told(
         vllm="--block-size", sglang="--page-size", trtllm="tokens_per_block"
     ),
-    "kv.least_sm": LABEL, "kv.fp8_only": LABEL, "kv.no_reuse": LABEL,
+    "kv.block_refused": LABEL, "kv.least_sm": LABEL, "kv.fp8_only": LABEL, "kv.no_reuse": LABEL,
     "kv.watermark": By("blocks kept free on admission", vllm={"--watermark": "0.0"}),
     "kv.prefix_caching": Told(
         vllm="--(no-)?enable-prefix-caching", trtllm="enable_block_reuse"
