@@ -30,15 +30,12 @@ from aiconf.engine.trait_schema import (
     Vision,
 )
 from aiconf.errors import unknown
-from aiconf.model.cache import LATENT, CacheKind, cache_kind
+from aiconf.model.cache import LATENT, CacheKind
 from aiconf.parallel import Parallel, pod_gpus
 from aiconf.resources import data_dir, read_yaml
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
-
-    from aiconf.model.spec import ModelSpec
-    from aiconf.system.spec import Gpu
 
 
 @dataclass(frozen=True)
@@ -251,22 +248,6 @@ class Traits:
             return f"{self.title} attention DP spans every rank: dp {ranks} with tp 1, or dp 1"
         if rule.ep_sizes == "all" and parallel.ep not in (1, ranks):
             return f"{self.title} splits experts over all {ranks} ranks or none: ep 1 or {ranks}"
-        return None
-
-    def serves(self, spec: ModelSpec, gpu: Gpu, kv_dtype: str | None = None) -> str | None:
-        """Return why the engine has no kernels for the cache of ``spec`` on ``gpu``, if so.
-
-        ``kv_dtype`` None: as the checkpoint states it.
-        """
-        kind = cache_kind(spec)
-        least = self.kv.least_sm.get(kind, 0)
-        if gpu.sm < least:
-            return (
-                f"{self.title} serves {spec.name} on GPUs of compute capability {least / 10:.1f} "
-                f"and later, not {gpu.sm / 10:.1f}"
-            )
-        if kind in self.kv.fp8_only and (kv_dtype or spec.quantization.kv) != "fp8":
-            return f"{self.title} holds the KV cache of {spec.name} in fp8 only: use kv dtype fp8"
         return None
 
     def block_unit(self, kind: CacheKind) -> int:

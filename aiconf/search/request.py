@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from aiconf.engine.engine import Platform
+from aiconf.engine.served import unserved
 from aiconf.errors import UserError, unknown
 from aiconf.model.spec import ModelSpec
 from aiconf.workload import Sla, Workload, require_whole
@@ -91,7 +92,7 @@ def refused(
     """Return why none of ``specs`` is served in all ``places``; None: one is."""
     kept, first = list(places), None
     for spec in specs:
-        reasons = [one.traits.serves(spec, one.system.gpu, kv_dtype) for one in kept]
+        reasons = [unserved(one.traits, spec, one.system.gpu, kv_dtype) for one in kept]
         reason = next((found for found in reasons if found), None)
         if reason is None:
             return None

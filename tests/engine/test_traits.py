@@ -10,6 +10,7 @@ import time
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from aiconf.engine.served import unserved
 from aiconf.engine.traits import Traits, backend_names, load_traits
 from aiconf.errors import UserError
 from aiconf.model.library import load_model
@@ -80,14 +81,14 @@ def test_kernels_for_caches() -> None:
     vllm, sglang, trtllm = (load_traits(name) for name in ("vllm", "sglang", "trtllm"))
     v4, m3, plain = (load_model(n) for n in ("DeepSeek-V4-Pro", "MiniMax-M3", "Qwen3-32B"))
     hopper, blackwell = load_system("h200_sxm").gpu, load_system("b200_sxm").gpu
-    assert "compute capability 10.0 and later, not 9.0" in str(trtllm.serves(v4, hopper))
-    assert trtllm.serves(v4, blackwell) is None
-    assert trtllm.serves(m3, hopper) is None
-    assert "in fp8 only" in str(vllm.serves(v4, blackwell, "bf16"))
-    assert vllm.serves(v4, hopper) is None
-    assert sglang.serves(v4, hopper, "bf16") is None
+    assert "compute capability 10.0 and later, not 9.0" in str(unserved(trtllm, v4, hopper))
+    assert unserved(trtllm, v4, blackwell) is None
+    assert unserved(trtllm, m3, hopper) is None
+    assert "in fp8 only" in str(unserved(vllm, v4, blackwell, "bf16"))
+    assert unserved(vllm, v4, hopper) is None
+    assert unserved(sglang, v4, hopper, "bf16") is None
     for traits in (vllm, sglang, trtllm):
-        assert traits.serves(plain, hopper, "bf16") is None
+        assert unserved(traits, plain, hopper, "bf16") is None
     assert trtllm.sparse_setting("chosen", 90) == {"algorithm": "minimax_m3"}
     assert trtllm.sparse_setting("chosen", 103)["implementation"] == "msa"
     assert "implementation" not in trtllm.sparse_setting("chosen", 120)

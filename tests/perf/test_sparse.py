@@ -76,9 +76,7 @@ def test_prompts_of_chosen_blocks_cost_more_the_longer_they_are_on_every_engine(
     """A block of a prompt of one token takes no milliseconds, whatever a table says."""
     tokens = np.array([1.0, 256, 1024, 4096, 16384])
     own, lent = (embedded(system, engine) for engine in ("vllm", "trtllm"))
-    times = [
-        block_prefill_seconds(t, MSA, np.ones(5), tokens, np.zeros(5)) for t in (own, lent)
-    ]
+    times = [block_prefill_seconds(t, MSA, np.ones(5), tokens, np.zeros(5)) for t in (own, lent)]
     assert times[1] == pytest.approx(times[0])
     assert times[1][0] < 1e-4
     assert (np.diff(times[1]) > 0).all()
