@@ -19,7 +19,9 @@ from aiconf.deploy.launch import (
 )
 from aiconf.deploy.versions import has, require
 from aiconf.deploy.vllm import kvbm_env
+from aiconf.engine.traits import load_traits
 from aiconf.errors import UserError
+from aiconf.model.cache import cache_kind
 from aiconf.serving.plan import Plan, Worker
 
 CONFIG_FOLDER = "/etc/aiconf"  # where the engine file is mounted in the container
@@ -33,13 +35,21 @@ def launch(plan: Plan, worker: Worker, site: Site) -> Launch:
     Raises
     ------
     UserError
-        A layout or KV precision that TensorRT-LLM cannot run.
+        A layout or KV precision that TensorRT-LLM cannot run, attention that the release does
+        not know, or blocks to be reused of a model whose blocks are not.
     """
     layout = worker.parallel
     if layout.dp > 1 and layout.tp > 1:
         raise UserError(
             f"{layout}: TensorRT-LLM's attention DP has one attention rank per GPU: "
             f"use tp1dp{layout.tp * layout.dp}"
+        )
+    kind = cache_kind(plan.model)
+    require(site.runtime, kind)
+    if kind in load_traits(plan.backend).kv.no_reuse and reuses(worker, site):
+        raise UserError(
+            f"TensorRT-LLM reuses no KV blocks of {plan.model.name}: leave out the cached prefix, "
+            "the KV router and further tiers of cache"
         )
     return Launch(
         module="dynamo.trtllm",
@@ -119,7 +129,7 @@ def engine_config(plan: Plan, worker: Worker, site: Site) -> dict[str, Any]:
         config["moe_tensor_parallel_size"] = layout.moe_tp
     if worker.moe_backend:
         config["moe_config"] = {"backend": worker.moe_backend}
-    config |= {
+    config |= _sparse(plan, worker, site) | {
         "enable_attention_dp": layout.dp > 1,
         "max_batch_size": batch,
         "max_num_tokens": worker.token_budget,
@@ -145,6 +155,15 @@ def engine_config(plan: Plan, worker: Worker, site: Site) -> dict[str, Any]:
     if plan.drafts:
         config["speculative_config"] = _speculation(plan, site)
     return config
+
+
+def _sparse(plan: Plan, worker: Worker, site: Site) -> dict[str, Any]:
+    """Sparse attention that the engine does not find in the checkpoint by itself."""
+    traits = load_traits(plan.backend)
+    told = traits.sparse_setting(cache_kind(plan.model), worker.system.gpu.sm)
+    if told.get("implementation"):
+        require(site.runtime, told["implementation"])
+    return {"sparse_attention_config": dict(told)} if told else {}
 
 
 def _speculation(plan: Plan, site: Site) -> dict[str, Any]:

@@ -57,6 +57,12 @@ class AttentionTimer:
         """Whether decode is read from a table of whole blocks."""
         return any(block_kernel(self._tables, "decode", shape).whole for shape, _ in self._blocks)
 
+    @property
+    def sees_all(self) -> bool:
+        """Whether a chunk behind a past is as the causal prompt of as many pairs of tokens."""
+        full = all(not heads.window for heads, _ in self._gqa)
+        return full and not any(shape.sparse for shape, _ in self._blocks)
+
     def seconds(self, batch: Batch) -> Array:
         """Seconds of each iteration."""
         total = np.zeros(len(batch))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from aiconf.engine.traits import Traits
-from aiconf.model.cache import cache_kind, kv_layout, state_bytes
+from aiconf.model.cache import LATENT, cache_kind, kv_layout, state_bytes
 from aiconf.model.memory import weight_bytes
 from aiconf.model.spec import DenseFfn, ModelSpec, MoeFfn, draft_model
 from aiconf.parallel import Parallel
@@ -127,7 +127,7 @@ def capacity(
     drafting: a draft layer with its cache is held too (speculative decoding).
     """
     gpu = system.gpu
-    mla = cache_kind(spec) in ("mla", "compressed")
+    mla = cache_kind(spec) in LATENT
     if fraction is None:
         fraction = traits.memory_fraction(
             gpu.memory_bytes, gpu.sm, parallel, token_budget=token_budget * parallel.dp, mla=mla

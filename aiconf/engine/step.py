@@ -175,6 +175,11 @@ class StepModel:
         return found
 
     @property
+    def sees_all(self) -> bool:
+        """Whether every token attends to all before it (see ``AttentionTimer.sees_all``)."""
+        return self._attention.sees_all
+
+    @property
     def scans(self) -> bool:
         """Whether layers of linear attention take ``prompt_scan_seconds``."""
         return bool(self._linear)

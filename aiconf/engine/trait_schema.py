@@ -76,7 +76,10 @@ class KvCache:
 
     block_tokens: tokens of a block for grouped-query attention, block_tokens_mla for MLA; both
         by smallest ``sm``; block_tokens_only: where a model's kernels have one size (see
-        ``cache_kind``). watermark: share of all blocks kept free on admission.
+        ``cache_kind``); block_refused: kinds of cache whose blocks must be a multiple of it, at
+        start. least_sm: smallest ``sm`` that has those kernels, where not all do.
+        fp8_only: kinds of cache that are held in fp8 alone; no_reuse: whose blocks are not shared.
+        watermark: share of all blocks kept free on admission.
     prefix_caching: whether blocks of equal prefixes are shared without a setting.
     """
 
@@ -84,6 +87,10 @@ class KvCache:
     block_tokens: Mapping[int, int]
     block_tokens_mla: Mapping[int, int]
     block_tokens_only: Mapping[str, int]
+    block_refused: tuple[str, ...]
+    least_sm: Mapping[str, int]
+    fp8_only: tuple[str, ...]
+    no_reuse: tuple[str, ...]
     watermark: float
     prefix_caching: bool
 

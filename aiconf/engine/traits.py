@@ -30,7 +30,7 @@ from aiconf.engine.trait_schema import (
     Vision,
 )
 from aiconf.errors import unknown
-from aiconf.model.cache import CacheKind
+from aiconf.model.cache import LATENT, CacheKind
 from aiconf.parallel import Parallel, pod_gpus
 from aiconf.resources import data_dir, read_yaml
 
@@ -45,6 +45,7 @@ class Traits:
     kernels: choice -> sm -> kernels of a table that holds several, the default first.
     serial_prefill: prefill attention kernels that do not divide the keys of a query tile among
         thread blocks, so that a short chunk behind a long past waits for one block.
+    sparse_settings: kind of cache -> smallest sm -> what the engine must be told of attention.
     moe_settings: MoE kernel of a table -> value of the engine's MoE backend setting.
     lenders: choice -> smallest sm -> backend whose table of the same kernel stands in for an
         unusable own one.
@@ -73,6 +74,7 @@ class Traits:
     host: Host
     vision: Vision
     kernels: Mapping[str, Mapping[int, tuple[str, ...]]]
+    sparse_settings: Mapping[str, Mapping[int, Mapping[str, str]]]
     serial_prefill: tuple[str, ...]
     moe_settings: Mapping[str, str]
     lenders: Mapping[str, Mapping[int, str]]
@@ -110,7 +112,7 @@ class Traits:
         only = self.kv.block_tokens_only.get(kind)
         if only is not None:
             return only
-        return _at(self.kv.block_tokens_mla if kind == "mla" else self.kv.block_tokens, sm)
+        return _at(self.kv.block_tokens_mla if kind in LATENT else self.kv.block_tokens, sm)
 
     def graph_sizes(self, max_sequences: int, largest: int | None = None) -> tuple[int, ...]:
         """Return the captured batch sizes, ascending.
@@ -247,6 +249,14 @@ class Traits:
         if rule.ep_sizes == "all" and parallel.ep not in (1, ranks):
             return f"{self.title} splits experts over all {ranks} ranks or none: ep 1 or {ranks}"
         return None
+
+    def block_unit(self, kind: CacheKind) -> int:
+        """Return what KV blocks must be a multiple of, or the engine does not start; 1: nothing."""
+        return self.kv.block_tokens_only[kind] if kind in self.kv.block_refused else 1
+
+    def sparse_setting(self, kind: CacheKind, sm: int) -> Mapping[str, str]:
+        """Return what a deployment tells the engine of sparse attention; empty: nothing."""
+        return _at(self.sparse_settings.get(kind, {}), sm, {})
 
     def allows_apart(self, prefill: Parallel, decode: Parallel) -> str | None:
         """Return why the cache of ``prefill`` cannot go to ``decode`` workers, if so."""

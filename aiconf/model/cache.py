@@ -11,19 +11,21 @@ from aiconf.model.shard import mixed_width, rank_kv_heads, stages
 from aiconf.model.spec import Attention, LinearAttention, ModelSpec
 from aiconf.parallel import Parallel
 
-CacheKind = Literal["gqa", "mla", "compressed", "chosen"]
+CacheKind = Literal["gqa", "mla", "indexed", "compressed", "chosen"]
+LATENT: tuple[CacheKind, ...] = ("mla", "indexed", "compressed")  # one vector for all heads
 
 
 def cache_kind(spec: ModelSpec) -> CacheKind:
     """Return which kernels read the KV cache of ``spec``, which decides the size of its blocks.
 
-    ``chosen``: grouped attention to blocks of keys that an indexer chooses.
+    ``indexed``: latent attention to tokens that an indexer chooses (DeepSeek-V3.2, GLM-5);
+    ``chosen``: grouped attention to blocks of keys that one chooses.
     """
     blocks = [attention for attention, _ in spec.softmax]
     if any(block.kind == "compressed" for block in blocks):
         return "compressed"
     if any(block.kind == "mla" for block in blocks):
-        return "mla"
+        return "indexed" if any(block.index_topk for block in blocks) else "mla"
     return "chosen" if any(block.index_topk for block in blocks) else "gqa"
 
 

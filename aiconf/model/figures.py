@@ -20,6 +20,7 @@ from aiconf.parallel import Parallel
 # (arXiv 2412.06464; the same counts as the speed of light in perf/linear.py); Mamba2 updates
 # and reads (arXiv 2405.21060).
 _STATE_PRODUCTS = {"gdn": 3, "kda": 3, "mamba2": 2}
+_TOWER = "vision tower"
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def _named(spec: ModelSpec) -> Iterator[tuple[str, Weights]]:
                 ),
             )
     if spec.vision is not None:
-        yield "vision tower", Weights(vision_parameters(spec.vision), "bf16", 0)
+        yield _TOWER, Weights(vision_parameters(spec.vision), "bf16", 0)
     yield "output head", Weights(hidden, "bf16", hidden)  # the last norm
     if not spec.tied_embeddings:
         yield "output head", Weights(rows, spec.quantization.lm_head, rows)
@@ -152,6 +153,8 @@ def _weights_read(spec: ModelSpec, tokens: float) -> float:
     if not spec.tied_embeddings:  # a few rows of the embedding are read, not all
         total -= embedding_parameters(spec) * weight_bytes_per_element("bf16")
     for part in parts(spec):
+        if part.name == _TOWER:  # text does not meet it
+            continue
         share = 1.0
         if part.name == "routed experts":
             share = 1.0 - (1.0 - part.active / part.count) ** tokens

@@ -97,8 +97,10 @@ def _all(spec: ModelSpec, parallel: Parallel) -> Iterator[Operator]:
     if tp > 1:
         yield Collective("all_gather", tp, rows * tp * BF16, 1, "lm_head", "sampled")
     if parallel.pp > 1:
-        # Hidden state and residual, each tp rank its part (vLLM IntermediateTensors).
-        yield PipelineSend(2 * hidden * spec.streams * BF16 / tp)
+        # Hidden state and residual, each tp rank its part (vLLM IntermediateTensors); residual
+        # streams are the hidden state themselves (vllm pull request 55520).
+        sent = spec.streams if spec.streams > 1 else 2
+        yield PipelineSend(sent * hidden * BF16 / tp)
 
 
 def _merged(found: Iterator[Operator]) -> Iterator[Operator]:

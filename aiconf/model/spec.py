@@ -200,19 +200,26 @@ class ModelSpec:
 def draft_layer(spec: ModelSpec) -> LayerGroup:
     """Return the one layer that drafts tokens for ``spec``.
 
-    An MTP layer is built like the last layer of the model (DeepSeek-V3 report, section 2.2).
+    An MTP layer is built like the last layer of the model (DeepSeek-V3 report, section 2.2);
+    DeepSeek-V4's has the window alone (its ratio in ``compress_ratios`` is 0).
     Checkpoints without one are given drafts of EAGLE-3's kind (arXiv 2503.01840): one layer
     with the model's attention over all of the past and a dense block as wide as what a token
     meets in the model's own layers, which is an approximation.
     """
     last = next(group for group in reversed(spec.layers) if group.attention)
     if spec.mtp_layers:
-        return LayerGroup(1, last.attention, last.ffn)
+        return LayerGroup(1, _drafting(last.attention), last.ffn)
     ffn = last.ffn
     if isinstance(ffn, MoeFfn):
         ffn = DenseFfn(ffn.topk * ffn.intermediate + ffn.shared_intermediate)
     attention = spec.softmax[-1][0]
     return LayerGroup(1, replace(attention, window=None), ffn)
+
+
+def _drafting(block: Attention | LinearAttention | None) -> Attention | LinearAttention | None:
+    if isinstance(block, Attention) and block.kind == "compressed":
+        return replace(block, compress=0, index_heads=0, index_dim=0, index_topk=0)
+    return block
 
 
 def draft_model(spec: ModelSpec) -> ModelSpec:

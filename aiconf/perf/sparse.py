@@ -110,8 +110,8 @@ class Sparse:
         Nobody measured layers with a window alone: they are read as hca, whose compressed
         entries are few.
         """
-        choice = f"{phase}_sparse.{self.kv_dtype}"
         kind = "hca" if self.kind == "swa" else self.kind
+        choice = f"{phase}_{kind}.{self.kv_dtype}"
         rows = tables.read(f"sparse_{phase}", choice, kind=kind)
         if rows is not None:
             kept, same = nearest(rows, "hidden", self.hidden)

@@ -9,6 +9,7 @@ from aiconf.engine.answers import Answer, Place, answers
 from aiconf.engine.batch import Batch
 from aiconf.engine.capacity import Capacity
 from aiconf.engine.engine import Platform
+from aiconf.engine.served import unserved
 from aiconf.errors import UserError
 from aiconf.model.cache import kv_bytes_per_token, kv_layout, state_bytes
 from aiconf.model.figures import decode_bytes, embedding_parameters, parts, token_flops
@@ -66,12 +67,16 @@ def architecture(
     Raises
     ------
     UserError
-        For a layout that the model or the engine cannot run, or a context that is too long.
+        For a layout that the model or the engine cannot run, a context that is too long, or a
+        model that the engine does not serve there.
     """
     if not 1 <= context <= spec.max_context:
         raise UserError(
             f"context {context} must lie between 1 and the {spec.max_context} of {spec.name}"
         )
+    away = unserved(platform.traits, spec, platform.system.gpu, kv_dtype)
+    if away is not None:
+        raise UserError(away)
     kv = kv_dtype or spec.quantization.kv
     chosen = _chosen(spec, platform, layout, context)
     shown = _shown(spec, platform)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from aiconf.search.finalists import TOLERANCE
-from aiconf.search.request import Request
+from aiconf.search.request import Request, refused
 from aiconf.search.search import Outcome, latency
 from aiconf.units import to_ms
 
@@ -126,6 +126,9 @@ def notes(request: Request, found: dict[str, Any]) -> list[str]:
             "resizing them on the CPU is not predicted"
         )
     said += _replay_misses(request, found)
+    pairs = zip(request.platforms, request.decode_platforms, strict=True)
+    reasons = [refused(request.specs, pair, request.kv_dtype) for pair in pairs]
+    said += [f"not compared: {reason}" for reason in reasons if reason]
     if request.left_out:
         said.append(
             f"not compared: {', '.join(request.left_out)}; --precision or the checkpoint's "

@@ -10,6 +10,7 @@ import numpy as np
 from aiconf.engine.batch import Batch
 from aiconf.engine.drafting import Step, decode_iterations
 from aiconf.engine.engine import Platform
+from aiconf.engine.served import unserved
 from aiconf.engine.speculation import Speculation
 from aiconf.errors import UserError
 from aiconf.model.layout import layout_problem
@@ -91,6 +92,9 @@ def _request(setting: Setting, gpus: int) -> Request:
 
 def _legal(setting: Setting, platform: Platform, text: str) -> Variant:
     parallel, traits = Parallel.parse(text), platform.traits
+    away = unserved(traits, setting.spec, platform.system.gpu, setting.kv_dtype)
+    if away:
+        raise UserError(away)
     problem = layout_problem(setting.spec, parallel) or traits.allows(
         parallel, moe=setting.spec.is_moe
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from aiconf.engine.engine import Platform
+from aiconf.engine.served import unserved
 from aiconf.errors import UserError, unknown
 from aiconf.model.spec import ModelSpec
 from aiconf.workload import Sla, Workload, require_whole
@@ -61,6 +63,10 @@ class Request:
             reasons = [platform.traits.allows_images_apart() for platform in self.platforms]
             if all(reasons):
                 raise UserError(str(reasons[0]))
+        pairs = zip(self.platforms, self.decode_platforms, strict=True)
+        unserved = [refused(self.specs, pair, self.kv_dtype) for pair in pairs]
+        if all(unserved):
+            raise UserError(str(unserved[0]))
         need = self.workload.isl + self.workload.osl
         longest = max(spec.max_context for spec in self.specs)
         if need > longest:
@@ -70,6 +76,28 @@ class Request:
                 f"exceed the {longest} that {self.specs[0].name} can hold; shorten one by "
                 f"{need - longest}"
             )
+
+
+def served(
+    specs: Iterable[ModelSpec], places: Iterable[Platform], kv_dtype: str | None
+) -> list[ModelSpec]:
+    """Return those of ``specs`` whose cache the engines have kernels for in all ``places``."""
+    kept = list(places)
+    return [spec for spec in specs if refused((spec,), kept, kv_dtype) is None]
+
+
+def refused(
+    specs: Iterable[ModelSpec], places: Iterable[Platform], kv_dtype: str | None
+) -> str | None:
+    """Return why none of ``specs`` is served in all ``places``; None: one is."""
+    kept, first = list(places), None
+    for spec in specs:
+        reasons = [unserved(one.traits, spec, one.system.gpu, kv_dtype) for one in kept]
+        reason = next((found for found in reasons if found), None)
+        if reason is None:
+            return None
+        first = first or reason
+    return first
 
 
 def require_kv_dtype(kv_dtype: str | None) -> None:

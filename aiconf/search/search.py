@@ -14,7 +14,7 @@ from aiconf.model.spec import ModelSpec
 from aiconf.search.candidates import Array, Candidates, Index, join, pareto
 from aiconf.search.combine import fitting, pair, replicate
 from aiconf.search.confidence import probabilities
-from aiconf.search.request import Request
+from aiconf.search.request import Request, served
 from aiconf.search.workers import (
     Misfit,
     Variant,
@@ -110,11 +110,12 @@ def search(request: Request, keep: int = 5) -> Outcome:
 
 def _sides(request: Request) -> tuple[list[Side], list[Misfit]]:
     sides, misfits = [], []
-    specs, gpus, work = list(request.specs), request.gpus, request.workload
+    gpus, work = request.gpus, request.workload
     prefilling = request.prefill_platforms or request.platforms
     triples = zip(request.platforms, prefilling, request.decode_platforms, strict=True)
     for platform, first, decoding in triples:
         backend = platform.traits.name
+        specs = served(request.specs, (platform,), request.kv_dtype)
         if request.mode != "disagg" and platform.system.name == decoding.system.name:
             workers, small = aggregated_workers(platform, specs, gpus, work, request.kv_dtype)
             misfits += small
@@ -130,7 +131,7 @@ def _disaggregated(request: Request, platform: Platform, decoding: Platform) -> 
     """Prefill beside decode, checkpoint by checkpoint: both sides hold the same weights."""
     gpus, work = request.gpus, request.workload
     sides = []
-    for spec in request.specs:
+    for spec in served(request.specs, (platform, decoding), request.kv_dtype):
         prefill = prefill_workers(platform, [spec], gpus - 1, work, request.kv_dtype)
         decode = decode_workers(decoding, [spec], gpus - 1, work, request.kv_dtype)
         if len(prefill.rate) and len(decode.rate) and (both := fitting(prefill, decode)):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aiconf.engine.engine import Platform
+from aiconf.engine.served import unserved
 from aiconf.engine.speculation import Speculation
 from aiconf.errors import UserError
 from aiconf.model.layout import layout_problem
@@ -112,6 +113,9 @@ def run(deployed: Deployed, demand: Demand, seed: int = 0) -> Scenario:
 
 def _engine(deployed: Deployed, place: Platform, text: str, load: Load) -> Engine:
     parallel = Parallel.parse(text)
+    away = unserved(place.traits, deployed.spec, place.system.gpu, deployed.kv_dtype)
+    if away:
+        raise UserError(away)
     problem = layout_problem(deployed.spec, parallel) or place.traits.allows(
         parallel, moe=deployed.spec.is_moe
     )

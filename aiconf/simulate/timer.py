@@ -2,8 +2,9 @@
 
 A replay asks for the time of one batch at a time, a million times over. ``StepModel`` is made
 for arrays, so its curves are laid out here as plain lists: seconds by token count, decode
-attention by batch size and context, prefill attention by the length of the equal causal prompt,
-linear attention of prompts by their number and tokens.
+attention by batch size and context, prefill attention by the length of the equal causal prompt
+(where tokens do not see all before them: by chunk and past), linear attention of prompts by
+their number and tokens.
 Between the points of a list times are linear, as they are between measured points.
 """
 
@@ -19,6 +20,7 @@ from aiconf.engine.step import StepModel
 from aiconf.workload import Images
 
 _PROMPTS = (1, 2, 4, 8, 16, 32, 64)  # in one iteration; more are taken as the last
+_PASTS = 129  # points of the past of a chunk: what a past adds bends where a choice begins
 _CONTEXTS = 33  # points of the context axis: enough that decode attention is linear between
 
 
@@ -65,6 +67,9 @@ class IterationTimer:
         self._decode = _decode_attention(parts, most_decode, longest)
         self._stride = longest / (_CONTEXTS - 1)
         self._prompt, self._prompt_stride = _prompt_attention(steps, longest)
+        self._past_stride = longest / (_PASTS - 1)
+        plain = all(s.sees_all for s in steps)
+        self._behind = [] if plain else _behind(steps, most_tokens, longest)
         lengths = np.arange(float(len(self._prompt))) * self._prompt_stride
         self._walk: list[float] = step.walk_seconds(lengths).tolist()
         self._scan_stride = max(1, most_tokens // 2048)
@@ -127,8 +132,23 @@ class IterationTimer:
 
     def prompt_attention(self, chunk: int, past: int) -> float:
         """Prefill attention of all layers for one chunk behind ``past`` tokens."""
+        if self._behind:
+            return self._at(self._prompt, chunk) + self._added(chunk, past)
         time = self._at(self._prompt, math.sqrt(chunk * (chunk + 2.0 * past)))
         return max(time, self._at(self._walk, chunk + past)) if past and chunk > 1 else time
+
+    def _added(self, chunk: int, past: int) -> float:
+        """What ``past`` adds to the attention of a chunk, linear between the points of both."""
+        if not past:
+            return 0.0
+        row = chunk.bit_length() - 1
+        below, above = self._behind[row], self._behind[row + 1]
+        place = past / self._past_stride
+        low = min(int(place), _PASTS - 2)
+        share, more = place - low, chunk / (1 << row) - 1.0
+        least = below[low] + (below[low + 1] - below[low]) * share
+        most = above[low] + (above[low + 1] - above[low]) * share
+        return least + (most - least) * more
 
     def _at(self, values: list[float], length: float) -> float:
         place = length / self._prompt_stride
@@ -207,6 +227,18 @@ def _prompt_attention(steps: Sequence[StepModel], longest: int) -> tuple[list[fl
     lengths[0] = 1.0
     batch = Batch.of(prefill_tokens=lengths)
     return _summed(step.attention_seconds(batch) for step in steps), stride
+
+
+def _behind(steps: Sequence[StepModel], most: int, longest: int) -> list[list[float]]:
+    """What a past adds to the attention of a chunk, by chunks of 1, 2, 4, ... and by past."""
+    chunks = 2.0 ** np.arange(most.bit_length() + 1)
+    past = np.linspace(0.0, longest, _PASTS)
+    chunk, behind = (axis.ravel() for axis in np.meshgrid(chunks, past, indexing="ij"))
+    batch = Batch.of(prefill_tokens=chunk, prefill_past=behind)
+    total = np.array(_summed(step.attention_seconds(batch) for step in steps))
+    grid = total.reshape(len(chunks), _PASTS)
+    found: list[list[float]] = (grid - grid[:, :1]).tolist()
+    return found
 
 
 def _prompt_scan(step: StepModel, most: int, stride: int) -> list[list[float]]:

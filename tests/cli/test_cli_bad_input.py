@@ -37,6 +37,23 @@ CASES = [
     ({"--nextn": "2"}, "--nextn is not supported: the search has no speculative decoding"),
     ({"--perf-db": "missing-folder"}, "there is no perf_db folder missing-folder"),
     ({"--model": "missing/folder/config.json"}, "no folder or config.json at"),
+    (
+        {"--model": "DeepSeek-V4-Flash", "--backend": "trtllm"},
+        "TensorRT-LLM serves DeepSeek-V4-Flash on GPUs of compute capability 10.0 and later",
+    ),
+    (
+        {
+            "--model": "DeepSeek-V4-Flash",
+            "--backend": "trtllm",
+            "--system": "b200_sxm",
+            "--decode-system": "h200_sxm",
+        },
+        "of compute capability 10.0 and later, not 9.0",
+    ),
+    (
+        {"--model": "DeepSeek-V4-Flash", "--kv-dtype": "bf16"},
+        "vLLM holds the KV cache of DeepSeek-V4-Flash in fp8 only",
+    ),
     ({"--model": "DEEPSEEK_R1", "--total-gpus": "4"}, "it needs at least 8 GPUs"),
 ]
 

@@ -170,3 +170,12 @@ def test_a_reader_that_leaves_is_no_error():
             stdout=pipe, stderr=subprocess.PIPE, check=False,
         )  # fmt: skip
     assert done.stderr == b""
+
+
+def test_an_engine_that_does_not_serve_the_model_is_named(aiconf):
+    words = ["cli", "--model", "DeepSeek-V4-Flash", "--total-gpus", "4", "--system", "h200_sxm"]
+    code, out, _ = aiconf(*words, "--backend", "any", "--mode", "agg", "--format", "json")
+    found = json.loads(out)
+    assert code in (0, 2)
+    assert any("TensorRT-LLM serves DeepSeek-V4-Flash" in note for note in found["notes"])
+    assert "trtllm" not in json.dumps(found["top"])

@@ -110,6 +110,7 @@ TRAITS = {
     "kv.block_tokens_only": Told(
         vllm="--block-size", sglang="--page-size", trtllm="tokens_per_block"
     ),
+    "kv.block_refused": LABEL, "kv.least_sm": LABEL, "kv.fp8_only": LABEL, "kv.no_reuse": LABEL,
     "kv.watermark": By("blocks kept free on admission", vllm={"--watermark": "0.0"}),
     "kv.prefix_caching": Told(
         vllm="--(no-)?enable-prefix-caching", trtllm="enable_block_reuse"
@@ -171,6 +172,7 @@ TRAITS = {
         sglang={"--attention-backend": "None", "--moe-runner-backend": "'auto'"},
     ),
     "serial_prefill": FACT,
+    "sparse_settings": By("told for models that need it (test_sparse.py)"),
     "moe_settings": Told(trtllm="moe_config"),
     "lenders": By("whose tables are read"), "scales": By("fitted to measured runs"),
     "fused_quantization": By("compiler passes of the default level", vllm={"-O": None}),

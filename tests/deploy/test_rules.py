@@ -58,6 +58,7 @@ def test_what_is_right_is_left_alone():
         ({"graph_top": 8193, "backend": "vllm"}, ("graph-size", "warning")),
         ({"heads": (64, 62)}, ("heads", "error")),
         ({"kv_heads": (6,)}, ("heads", "error")),
+        ({"block_unit": 128, "kv_block_size": 64}, ("kv-blocks", "error")),
         ({"token_budget": 32, "backend": "sglang"}, ("token-budget", "error")),
         ({"token_budget": 8200, "backend": "sglang"}, ("token-budget", "error")),
         ({"whole_prompts": True, "token_budget": 5119, "backend": "vllm"},

@@ -10,9 +10,12 @@ import time
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from aiconf.engine.served import unserved
 from aiconf.engine.traits import Traits, backend_names, load_traits
 from aiconf.errors import UserError
+from aiconf.model.library import load_model
 from aiconf.parallel import Parallel
+from aiconf.system.catalog import load_system
 
 MIB, GIB = 1 << 20, 1 << 30
 H200, H100, B200 = 143771 * MIB, 81559 * MIB, 183359 * MIB
@@ -68,7 +71,28 @@ def test_defaults_follow_the_gpu() -> None:
     assert (trtllm.token_budget(H200, 90), trtllm.max_sequences(H200, 90)) == (8192, 2048)
     assert [t.block_tokens(90, "gqa") for t in (vllm, sglang, trtllm)] == [16, 1, 32]
     assert [t.block_tokens(103, "mla") for t in (vllm, sglang, trtllm)] == [32, 64, 32]
-    assert [t.block_tokens(90, "compressed") for t in (vllm, sglang)] == [256, 256]
+    assert [t.block_tokens(90, "compressed") for t in (vllm, sglang, trtllm)] == [256, 256, 128]
+    assert [t.block_tokens(90, "indexed") for t in (vllm, sglang, trtllm)] == [64, 64, 32]
+    assert [t.block_tokens(103, "indexed") for t in (vllm, sglang, trtllm)] == [64, 64, 32]
+    assert [t.block_tokens(90, "chosen") for t in (vllm, sglang, trtllm)] == [128, 128, 128]
+
+
+def test_kernels_for_caches() -> None:
+    vllm, sglang, trtllm = (load_traits(name) for name in ("vllm", "sglang", "trtllm"))
+    v4, m3, plain = (load_model(n) for n in ("DeepSeek-V4-Pro", "MiniMax-M3", "Qwen3-32B"))
+    hopper, blackwell = load_system("h200_sxm").gpu, load_system("b200_sxm").gpu
+    assert "compute capability 10.0 and later, not 9.0" in str(unserved(trtllm, v4, hopper))
+    assert unserved(trtllm, v4, blackwell) is None
+    assert unserved(trtllm, m3, hopper) is None
+    assert "in fp8 only" in str(unserved(vllm, v4, blackwell, "bf16"))
+    assert unserved(vllm, v4, hopper) is None
+    assert unserved(sglang, v4, hopper, "bf16") is None
+    for traits in (vllm, sglang, trtllm):
+        assert unserved(traits, plain, hopper, "bf16") is None
+    assert trtllm.sparse_setting("chosen", 90) == {"algorithm": "minimax_m3"}
+    assert trtllm.sparse_setting("chosen", 103)["implementation"] == "msa"
+    assert "implementation" not in trtllm.sparse_setting("chosen", 120)
+    assert not trtllm.sparse_setting("gqa", 100)
 
 
 def test_vllm_graph_sizes() -> None:

@@ -75,6 +75,12 @@ def test_compressed_attention():
     assert more == pytest.approx(21 * 132 * 8192 / 4 + 20 * 584 * 8192 / 128)
 
 
+def test_text_does_not_read_the_tower():
+    spec = load_model("Qwen3-VL-2B")
+    text = sum(part.size for part in parts(spec) if part.name != "vision tower")
+    assert decode_bytes(spec, 1, 0, "bf16") == pytest.approx(text)
+
+
 def test_linear_attention_does_not_grow_with_the_past():
     spec = load_model("Nemotron-3-Nano-30B-A3B")
     attention = 6 * 2 * 32 * 256 * 1000

@@ -10,7 +10,8 @@ from aiconf.model.checkpoint import read_config
 from aiconf.model.layout import layout_problem
 from aiconf.model.library import load_model
 from aiconf.model.memory import active_parameters, parameters
-from aiconf.model.operators import SparseBlock, operators
+from aiconf.model.operators import PipelineSend, SparseBlock, operators
+from aiconf.model.spec import draft_model
 from aiconf.parallel import Parallel
 
 V4 = {
@@ -117,6 +118,56 @@ def test_cache_of_chosen_blocks():
     assert cache_kind(spec) == "chosen"
 
 
+def test_a_ratio_of_one_is_no_compression():
+    ones = {**V4, "compress_ratios": [1, 1, 4, 128, 4]}
+    assert read_config(ones, "x").layers == (
+        read_config({**V4, "compress_ratios": [0, 0, 4, 128, 4]}, "x").layers
+    )
+
+
+def test_m3_without_sparse_attention_sees_all():
+    off = {**M3["sparse_attention_config"], "use_sparse_attention": False}
+    spec = read_config({**M3, "sparse_attention_config": off}, "x")
+    assert {group.attention.index_topk for group in spec.layers} == {0}
+    assert cache_kind(spec) == "gqa"
+
+
+def test_names_of_m3_in_the_engines():
+    named = {**M3, "architectures": ["MiniMaxM3SparseForCausalLM"]}
+    assert read_config(named, "M3").layers == read_config(M3, "M3").layers
+
+
+@pytest.mark.parametrize("name", ["DeepSeek-V4-Pro", "DeepSeek-V4-Flash"])
+def test_the_drafting_layer_of_v4_has_a_window_alone(name):
+    spec = load_model(name)
+    layer = draft_model(spec).layers[0]
+    assert layer.ffn == spec.layers[-1].ffn
+    assert (layer.attention.compress, layer.attention.index_topk) == (0, 0)
+    assert kv_layout(draft_model(spec), Parallel()) == ((128, 584),)
+    assert state_bytes(draft_model(spec), Parallel()) == 0
+
+
+def test_a_pipeline_sends_the_streams_and_no_residual():
+    def sent(spec):
+        return next(
+            o.bytes_per_token
+            for o in operators(spec, Parallel(tp=2, pp=2))
+            if isinstance(o, PipelineSend)
+        )
+
+    assert sent(load_model("DeepSeek-V4-Flash")) == 4 * 4096 * 2 / 2
+    assert sent(load_model("MiniMaxAI/MiniMax-M3")) == 2 * 6144 * 2 / 2
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("DeepSeek-V3.2", "indexed"), ("GLM-5.3", "indexed"), ("DeepSeek-V3", "mla"),
+     ("Kimi-K3", "mla"), ("Qwen3-32B", "gqa")],
+)  # fmt: skip
+def test_kernels_that_read_a_cache(name, kind):
+    assert cache_kind(load_model(name)) == kind
+
+
 @pytest.mark.parametrize("tp", [1, 2, 4, 8])
 def test_ranks_share_heads_and_replicate_latents(tp):
     blocks = [
@@ -145,7 +196,10 @@ def test_layouts_that_cut_output_groups_are_refused():
     ("figures", "change", "message"),
     [
         (V4, {"compress_ratios": [4, 4]}, "'compress_ratios' must list a ratio for each of 5"),
-        (V4, {"compress_ratios": [4, "x", 4, 4, 4]}, "must hold whole numbers"),
+        (V4, {"compress_ratios": [4, "x", 4, 4, 4]}, "must hold 0, 4 and 128, not 'x'"),
+        (V4, {"compress_ratios": [4, 4, 8, 4, 4]}, "must hold 0, 4 and 128, not 8"),
+        (V4, {"compress_ratios": [True] * 5}, "must hold 0, 4 and 128, not True"),
+        (V4, {"qk_rope_head_dim": 1024}, "1024 is more than the head_dim 512"),
         (V4, {"o_groups": 48}, "not a multiple of o_groups 48"),
         (M3, {"moe_layer_freq": [1]}, "'moe_layer_freq' must list 0 or 1 for each of 3 layers"),
         (M3, {"sparse_attention_config": None}, "'sparse_attention_config' is missing"),

@@ -71,6 +71,19 @@ def test_embedded_tables_answer(embedded, system, backend, shape):
     assert block_origin(tables, "decode", shape, ONE, 2048 * ONE)[0] == Origin.MEASURED
 
 
+@pytest.mark.parametrize("system", ["gb200", "b200_sxm"])
+def test_prompts_of_chosen_blocks_cost_more_the_longer_they_are_on_every_engine(embedded, system):
+    """A block of a prompt of one token takes no milliseconds, whatever a table says."""
+    tokens = np.array([1.0, 256, 1024, 4096, 16384])
+    own, lent = (embedded(system, engine) for engine in ("vllm", "trtllm"))
+    times = [block_prefill_seconds(t, MSA, np.ones(5), tokens, np.zeros(5)) for t in (own, lent)]
+    assert times[1] == pytest.approx(times[0])
+    assert times[1][0] < 1e-4
+    assert (np.diff(times[1]) > 0).all()
+    assert block_origin(lent, "prefill", MSA, ONE, 2048 * ONE)[0] == Origin.INTERPOLATED
+    assert block_origin(own, "prefill", MSA, ONE, 2048 * ONE)[0] == Origin.MEASURED
+
+
 def test_a_window_alone_is_read_as_heavily_compressed_and_says_so(embedded):
     tables = embedded("h200_sxm", "vllm")
     alone = replace(HCA, kind="swa", ratio=0)

@@ -50,6 +50,28 @@ def test_prompt_beside_decodes(case, tokens, past):
     assert found == pytest.approx(want, rel=0.05)
 
 
+@pytest.mark.parametrize(
+    ("system", "model", "layout"),
+    [
+        ("gb300", "zai-org/GLM-5-FP8", "tp8"),
+        ("gb200", "DeepSeek-V4-Pro", "tp8"),
+        ("b200_sxm", "nvidia/MiniMax-M3-NVFP4", "tp4"),
+        ("h200_sxm", "Llama-4-Scout", "tp8"),
+        ("h200_sxm", "gemma-3-27b", "tp2"),
+    ],
+)
+def test_chunks_of_a_long_prompt(system, model, layout):
+    """Where tokens do not see all before them, a past costs less than an equal prompt would."""
+    spec = load_model(model)
+    step = platform(system, "vllm").step(spec, Parallel.parse(layout), spec.quantization.kv)
+    timer = IterationTimer(step, 8192, 8, 120_000)
+    for chunk, past in ((8192, 0), (8192, 8192), (3000, 50_000), (8192, 106_496), (1, 60_000)):
+        batch = Batch.of(prefill_tokens=chunk, prefill_past=past)
+        assert timer.prompt_attention(chunk, past) == pytest.approx(
+            step.attention_seconds(batch)[0], rel=0.04
+        )
+
+
 def test_time_never_falls(timer):
     sizes = [timer.decode(n, 2000.0, n) for n in range(1, 300)]
     # But where the message outgrows the all-reduce that norms and a faster kernel takes over.

@@ -18,7 +18,7 @@ from aiconf.deploy.validate.graph import Component, framework_of
 from aiconf.engine.engine import Platform
 from aiconf.engine.traits import load_traits
 from aiconf.errors import UserError
-from aiconf.model.cache import cache_kind
+from aiconf.model.cache import LATENT, cache_kind
 from aiconf.model.spec import ModelSpec
 from aiconf.parallel import Parallel
 from aiconf.perf.exchange import measured_kernels
@@ -134,7 +134,7 @@ def filled(stated: Stated, spec: ModelSpec, place: Platform, role: Role, replica
     """Return the worker: what is not stated is the engine's default."""
     parallel, engines = layout_of(stated, spec)
     gpu, traits = place.system.gpu, place.traits
-    mla = cache_kind(spec) in ("mla", "compressed")
+    mla = cache_kind(spec) in LATENT
     per_rank = traits.max_sequences(gpu.memory_bytes, gpu.sm)
     sequences = per_rank * parallel.dp * (1 if traits.name != "trtllm" else parallel.pp)
     if stated.sequences is not None:

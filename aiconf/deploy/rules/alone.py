@@ -17,7 +17,7 @@ _BATCH = {
 
 def alone(worker: Stated) -> Iterator[Finding]:
     """Yield the rules that one worker breaks."""
-    for rule in (memory, _transfer_buffer, _graphs, _heads, _budget, _context):
+    for rule in (memory, _transfer_buffer, _graphs, _heads, _blocks, _budget, _context):
         yield from rule(worker)
 
 
@@ -80,6 +80,21 @@ def _heads(worker: Stated) -> Iterator[Finding]:
                 f"use a divisor or a multiple of {count}",
             )  # fmt: skip
             return
+
+
+def _blocks(worker: Stated) -> Iterator[Finding]:
+    """KV blocks that the kernels of a model do not have.
+
+    vllm/v1/worker/utils.py, select_common_block_size; DeepseekV4CacheManager of TensorRT-LLM.
+    """
+    size, unit = worker.kv_block_size, worker.block_unit
+    if size is not None and size % unit:
+        yield Finding(
+            "kv-blocks", worker.name, "error",
+            f"KV blocks of {size} tokens, and the model's kernels take multiples of {unit}, which "
+            "is refused at start",
+            f"use {unit}, or leave it to the engine",
+        )  # fmt: skip
 
 
 def _budget(worker: Stated) -> Iterator[Finding]:

@@ -17,10 +17,11 @@ class Stated:
     counts that it must divide or be a multiple of. graph_top: largest batch with a CUDA graph.
     whole_prompts: prompts are not split over iterations. model_context: what the model was made
     for. longest: prompt and output tokens of a request that will come. kv_dtype: as the engine or
-    the model of memory calls it. transfer_tokens: what TensorRT-LLM's transfer buffer holds.
-    sequence_bytes: KV of one sequence of ``longest``, of ``max_model_len`` where that is not known.
-    kv_bytes: what becomes KV blocks on one GPU; kv_needed: of the sequences that are to run;
-    memory_bytes: of the GPU.
+    the model of memory calls it. block_unit: tokens that a KV block must be a multiple of.
+    transfer_tokens: what TensorRT-LLM's transfer buffer holds. sequence_bytes: KV of one sequence
+    of ``longest``, of ``max_model_len`` where that is not known. kv_bytes: what
+    becomes KV blocks on one GPU; kv_needed: of the sequences that are to run; memory_bytes: of the
+    GPU.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Stated:
     longest: int | None = None
     kv_dtype: str | None = None
     kv_block_size: int | None = None
+    block_unit: int = 1
     transfer_tokens: int | None = None
     sequence_bytes: float | None = None
     kv_bytes: float | None = None

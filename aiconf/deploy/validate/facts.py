@@ -22,6 +22,7 @@ from aiconf.deploy.validate.workers import Launched
 from aiconf.engine.capacity import capacity
 from aiconf.engine.traits import load_traits
 from aiconf.errors import UserError
+from aiconf.model.cache import cache_kind
 from aiconf.model.layout import head_counts, layout_problem
 from aiconf.model.library import embedded_model
 from aiconf.model.spec import ModelSpec
@@ -130,7 +131,11 @@ def _of_model(found: Facts, spec: ModelSpec, *, is_named: bool) -> Facts:
     heads, kv_heads = head_counts(spec)
     longer = any(name in found.worker.component.env for name in _LONGER)
     context = spec.max_context if is_named and not longer else None
-    stated = replace(found.stated, heads=heads, kv_heads=kv_heads, model_context=context)
+    traits = load_traits(found.stated.backend)
+    stated = replace(
+        found.stated, heads=heads, kv_heads=kv_heads, model_context=context,
+        block_unit=traits.block_unit(cache_kind(spec)),
+    )  # fmt: skip
     return replace(found, stated=stated, checkpoint=spec.checkpoint)
 
 

@@ -11,7 +11,7 @@ from aiconf.model.spec import Attention, DenseFfn, LayerGroup, MoeFfn
 
 
 def minimax_m3(config: Config) -> tuple[LayerGroup, ...]:
-    """Read MiniMaxM3ForCausalLM and the text side of MiniMaxM3SparseForConditionalGeneration.
+    """Read MiniMaxM3(Sparse)ForCausalLM and the text of MiniMaxM3SparseForConditionalGeneration.
 
     Lists of 0 and 1 say which layers route to experts (``moe_layer_freq``) and which choose
     their keys (``sparse_attention_freq``). Source: transformers models/minimax_m3_vl.
@@ -20,8 +20,10 @@ def minimax_m3(config: Config) -> tuple[LayerGroup, ...]:
     sparse = config.section("sparse_attention_config")
     routed = _switches(config, "moe_layer_freq", layers)
     chosen = _switches(sparse, "sparse_attention_freq", layers)
+    if not sparse.flag("use_sparse_attention", default=True):
+        chosen = [False] * layers
     full = grouped_attention(config, qk_norm=config.flag("use_qk_norm"))
-    indexed = _indexed(sparse, full)
+    indexed = _indexed(sparse, full) if any(chosen) else full
     plain, experts = DenseFfn(config.whole("dense_intermediate_size")), _experts(config)
     counts: dict[tuple[bool, bool], int] = {}
     for key in zip(routed, chosen, strict=True):
@@ -67,6 +69,7 @@ def _experts(config: Config) -> MoeFfn:
 
 ARCHITECTURES = {
     "MiniMaxM3ForCausalLM": Family(minimax_m3, experts="block_sparse_moe.experts"),
+    "MiniMaxM3SparseForCausalLM": Family(minimax_m3, experts="block_sparse_moe.experts"),
     "MiniMaxM3SparseForConditionalGeneration": Family(
         minimax_m3, section="text_config", experts="block_sparse_moe.experts"
     ),

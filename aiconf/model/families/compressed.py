@@ -9,6 +9,8 @@ from aiconf.model.families.family import Family
 from aiconf.model.spec import Attention, LayerGroup, MoeFfn, Quantization
 
 _CHOOSING = 4  # the ratio whose entries an indexer chooses from (configuration_deepseek_v4.py)
+# vLLM models/deepseek_v4/compressor.py knows no others; 1 is 0 (its attention.py).
+_RATIOS = (0, 1, _CHOOSING, 128)
 
 
 def deepseek_v4(config: Config) -> tuple[LayerGroup, ...]:
@@ -17,8 +19,10 @@ def deepseek_v4(config: Config) -> tuple[LayerGroup, ...]:
     ratios = config.get("compress_ratios")
     if not isinstance(ratios, list) or len(ratios) < layers:
         raise config.problem(f"'compress_ratios' must list a ratio for each of {layers} layers")
-    if not all(isinstance(ratio, int) and ratio >= 0 for ratio in ratios):
-        raise config.problem("'compress_ratios' must hold whole numbers")
+    unknown = [ratio for ratio in ratios if type(ratio) is not int or ratio not in _RATIOS]
+    if unknown:
+        raise config.problem(f"'compress_ratios' must hold 0, 4 and 128, not {unknown[0]!r}")
+    ratios = [0 if ratio == 1 else ratio for ratio in ratios]
     ffn = _experts(config)
     counts = {ratio: ratios[:layers].count(ratio) for ratio in sorted(set(ratios[:layers]))}
     return tuple(LayerGroup(n, _attention(config, ratio), ffn) for ratio, n in counts.items())
@@ -44,7 +48,9 @@ def deepseek_v4_precisions(config: Config, found: Quantization) -> Quantization:
 
 def _attention(config: Config, ratio: int) -> Attention:
     heads, dim = config.whole("num_attention_heads"), config.whole("head_dim")
-    groups = config.whole("o_groups")
+    groups, rotated = config.whole("o_groups"), config.whole("qk_rope_head_dim")
+    if rotated > dim:
+        raise config.problem(f"qk_rope_head_dim {rotated} is more than the head_dim {dim}")
     if heads % groups:
         raise config.problem(f"num_attention_heads {heads} is not a multiple of o_groups {groups}")
     block = Attention(
@@ -56,7 +62,7 @@ def _attention(config: Config, ratio: int) -> Attention:
         window=config.whole("sliding_window"),
         sinks=True,
         q_lora_rank=config.whole("q_lora_rank"),
-        qk_rope_head_dim=config.whole("qk_rope_head_dim"),
+        qk_rope_head_dim=rotated,
         compress=ratio,
         output_groups=groups,
         output_rank=config.whole("o_lora_rank"),
