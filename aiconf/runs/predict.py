@@ -68,12 +68,13 @@ def predict(
         found = _engine(place, deployment, deployment.workers.parallel, traffic)
         lanes = deployment.workers.count * found.step.parallel.pp
         load = _load(traffic, lanes)
-        replay = aggregated(found, load, seed=SEED)
+        beside = traffic.users / deployment.workers.count - 1.0 if traffic.users else None
+        replay = aggregated(found, load, beside=beside, seed=SEED)
         if deployment.poll > 1:
             # A request is seen at the next poll: half an interval later on average. How long an
             # iteration takes depends on it in turn; one repetition settles that.
             wait = (deployment.poll - 1) / 2.0 * float(np.nanmean(replay.tpot))
-            replay = aggregated(found, load, wait=wait, seed=SEED)
+            replay = aggregated(found, load, beside=beside, wait=wait, seed=SEED)
         return _summary(replay, lanes, traffic, (found,), _note(found, deployment))
     own = prefill_changes(place.traits)
     first = replace(deployment, changes=(*deployment.changes, *own)) if own else deployment

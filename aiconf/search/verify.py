@@ -41,7 +41,9 @@ def replayed(request: Request, found: Found, seed: int = 0) -> Summary | None:
     if before_variant is None:
         if found.value("batch") * found.value("workers") < found.value("concurrency"):
             return None
-        return summarize(_steady(aggregated(after, load, seed=seed), load), request.sla)
+        beside = found.value("concurrency") / found.value("workers") - 1.0
+        replay = aggregated(after, load, beside=beside, seed=seed)
+        return summarize(_steady(replay, load), request.sla)
     before = _engine(request, before_variant, found.value("prefill_token_budget"), load)
     parts = _parts(found)
     counts = (int(found.value(name)) // parts for name in ("prefill_workers", "workers"))

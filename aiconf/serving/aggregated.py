@@ -14,6 +14,7 @@ import numpy as np
 
 from aiconf.engine.batch import Batch
 from aiconf.engine.drafting import Step, decode_iterations, verified
+from aiconf.engine.stages import chunk_share
 from aiconf.serving.point import Array, Points, busiest
 from aiconf.serving.prompt import PromptTime
 from aiconf.workload import Workload
@@ -123,11 +124,11 @@ def _mixed(
     with_prompt, only_decode = np.split(step.seconds(Batch.joined(prompts, decodings)), 2)
     # A decoding sequence never shares its own prompt's iterations: with one request in flight
     # no token is delayed by a prompt.
-    delayed = anywhere * np.maximum(1.0 - 1.0 / np.maximum(concurrency, 1.0), 0.0)
+    delayed = anywhere * _others(concurrency)
     cycle = delayed * with_prompt + (1.0 - delayed) * only_decode
     mean = anywhere * with_prompt + (1.0 - anywhere) * only_decode
-    pipeline = step.parallel.pp
-    first = with_prompt * (1.0 + (own - 1.0) / pipeline)
+    busy = anywhere * with_prompt / mean * _others(concurrency)
+    first = with_prompt * (1.0 + (own - 1.0) * chunk_share(step.parallel.pp, busy))
     aligned = np.where(concurrency > 1, 0.5 * mean, 0.0)
     ttft = aligned + wait * mean + first + step.traits.host.outside(workload.isl)
     rate = concurrency / (ttft + decodes * cycle)
@@ -136,6 +137,11 @@ def _mixed(
         concurrency, budget, ttft, _per_token(cycle, decodes, workload), rate, decoding, anywhere,
         tokens, prompts.prefill_ranks, past, load,
     )  # fmt: skip
+
+
+def _others(concurrency: Array) -> Array:
+    """Share of the requests in flight that are not one's own."""
+    return 1.0 - 1.0 / np.maximum(concurrency, 1.0)
 
 
 def _per_token(cycle: Array, decodes: float, workload: Workload) -> Array:
@@ -150,6 +156,7 @@ def _prefill_first(
     dp = step.parallel.dp
     decodes = decode_iterations(step, workload.osl - 1)
     lane = concurrency / _lanes(step)
+    others, stages = _others(concurrency), step.parallel.pp
     prompts = PromptTime(step, workload, budget)
     sizes = _SIZES
     decode_time = step.seconds(Batch.of(decode=sizes, context=workload.mean_context))
@@ -159,6 +166,7 @@ def _prefill_first(
     decoding = lane.copy()
     cycle = np.interp(decoding, sizes, decode_time) if decodes else single
     rate = lane / (decodes * cycle + single)
+    busy = np.zeros_like(lane)
     for _ in range(_ROUNDS):
         decode = np.interp(decoding, sizes, decode_time)
         each = rate * cycle  # prompts that arrive per cycle and rank
@@ -166,18 +174,17 @@ def _prefill_first(
         batch = each / np.maximum(some, 1e-12) if dp == 1 else busiest(each, dp)
         batch = np.clip(batch, 1.0, np.maximum(lane, 1.0))
         ranks = each * dp / np.maximum(some, 1e-12) / batch
-        prefill = prompts.seconds(batch, ranks)
+        prefill = prompts.seconds(batch, ranks, chunk_share(stages, busy * others))
         cycle = 0.5 * (cycle + decode + some * prefill)
         waiting = 0.5 * (decode * decode + some * prefill * prefill) / cycle
         waiting = np.where(concurrency > 1, waiting, 0.0)
         ttft = waiting + prefill + step.traits.host.outside(workload.isl)
         rate = 0.5 * (rate + lane / (decodes * cycle + ttft))
         decoding = np.minimum(rate * decodes * cycle, lane)
-    alone = np.maximum(1.0 - 1.0 / np.maximum(concurrency, 1.0), 0.0)
-    own_cycle = decode + some * prefill * alone if decodes else np.zeros_like(cycle)
+        busy = np.minimum(some * prefill / cycle, 1.0)
+    own_cycle = decode + some * prefill * others if decodes else np.zeros_like(cycle)
     tpot = _per_token(own_cycle, decodes, workload)
     rate = lane / (decodes * own_cycle + ttft) * _lanes(step)
-    busy = some * prefill / cycle
     tokens = np.minimum(batch * workload.new_tokens, budget)
     own = np.ceil(workload.new_tokens / budget)
     past = workload.prefix + (own - 1.0) / 2.0 * np.minimum(workload.new_tokens, budget)

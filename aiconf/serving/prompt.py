@@ -27,7 +27,10 @@ class PromptTime:
         own = np.ceil(self._prompt / budgets)
         past = workload.prefix + (own - 1.0) / 2.0 * np.minimum(self._prompt, budgets)
         self._ranks = step.parallel.dp
+        self._stages = step.parallel.pp
+        self._chunked = self._stages > 1 and bool((rounds > 1.0).any())
         self._tables = []
+        self._behind = []  # what chunks behind the first take where they do not overlap
         for ranks in sorted({1, self._ranks}):
             each = step.seconds(
                 Batch.of(
@@ -39,18 +42,28 @@ class PromptTime:
                     patches=workload.patches,
                 )
             ).reshape(chunk.shape)
-            self._tables.append(each * (1.0 + (rounds - 1.0) / step.parallel.pp))
+            self._tables.append(each * (1.0 + (rounds - 1.0) / self._stages))
+            self._behind.append(each * (rounds - 1.0))
 
-    def seconds(self, count: Array, ranks: Array | None = None) -> Array:
+    def seconds(
+        self, count: Array, ranks: Array | None = None, share: Array | None = None
+    ) -> Array:
         """Time of ``count`` prompts on the busiest rank; one entry per budget at construction.
 
         ranks: attention ranks that prefill at once, linear between one and all; None: all.
+        share: ``engine.stages.chunk_share``; None: that of stages which nobody else uses.
         """
-        busy = self._interpolated(self._tables[-1], count)
+        found = self._between(self._tables, count, ranks)
+        if share is None or not self._chunked:
+            return found
+        return found + self._between(self._behind, count, ranks) * (share - 1.0 / self._stages)
+
+    def _between(self, tables: list[Array], count: Array, ranks: Array | None) -> Array:
+        busy = self._interpolated(tables[-1], count)
         if ranks is None or self._ranks == 1:
             return busy
         share = np.clip((ranks - 1.0) / (self._ranks - 1.0), 0.0, 1.0)
-        return busy * share + self._interpolated(self._tables[0], count) * (1.0 - share)
+        return busy * share + self._interpolated(tables[0], count) * (1.0 - share)
 
     def _interpolated(self, table: Array, count: Array) -> Array:
         found = np.empty(count.shape)

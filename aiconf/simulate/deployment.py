@@ -10,6 +10,7 @@ import numpy as np
 from aiconf.engine.capacity import Capacity
 from aiconf.engine.engine import Platform
 from aiconf.engine.speculation import Speculation
+from aiconf.engine.stages import chunk_share
 from aiconf.engine.step import StepModel
 from aiconf.engine.trait_schema import Host
 from aiconf.errors import UserError
@@ -124,13 +125,29 @@ def _rounded(value: int, least: int) -> int:
     return max(least, 1 << (value - 1).bit_length())
 
 
-def aggregated(found: Engine, load: Load, *, wait: float = 0.0, seed: int = 0) -> Replay:
+def aggregated(
+    found: Engine, load: Load, *, beside: float | None = None, wait: float = 0.0, seed: int = 0
+) -> Replay:
     """Replay the load of one lane: a micro-batch of a pipeline, or the whole of one worker.
 
     A worker of pp stages has pp micro-batches under way, each with its share of the cache and
-    the sequences, and each iteration of one passes all stages. wait: seconds until the
-    scheduler sees a new request.
+    the sequences, and each iteration of one passes all stages. beside: other micro-batches
+    that have requests (None: all), which decides how far the chunks of one prompt overlap.
+    wait: seconds until the scheduler sees a new request.
     """
+    pp = found.step.parallel.pp
+    others = pp - 1.0 if beside is None else min(max(beside, 0.0), pp - 1.0)
+    if pp == 1 or int(load.prompt.max()) <= found.budget:
+        return _lane(found, load, wait, seed, 1.0)
+    busy = 0.0
+    if others:  # how long they compute prompts is seen in a first replay
+        first = _lane(found, load, wait, seed, 1.0)
+        busy = first.busy[0] / first.duration
+    return _lane(found, load, wait, seed, float(chunk_share(pp, busy * others / (pp - 1.0))))
+
+
+def _lane(found: Engine, load: Load, wait: float, seed: int, share: float) -> Replay:
+    """The replay of one lane with this ``chunk_share``."""
     parallel, traits = found.step.parallel, found.platform.traits
     scheduler, host = traits.scheduler, traits.host
     lanes = parallel.pp
@@ -149,6 +166,7 @@ def aggregated(found: Engine, load: Load, *, wait: float = 0.0, seed: int = 0) -
         ),
         balance_wait=scheduler.balance_wait,
         balance_more=scheduler.balance_more,
+        chunk_share=share,
     )
     timer = timer_of(found, rows, int((load.prompt + load.output).max()), load.images)
     return EngineReplay(timer, limits, parallel.dp, found.speculation, seed).run(load)

@@ -35,7 +35,8 @@ class Limits:
     that the cache holds. mixed: prompts share iterations with decodes (else they go first).
     chunked: a prompt may be split. reserve: share of a request's output for which the cache
     must have room when it is admitted. jump: skip over equal iterations in closed form.
-    balance_wait, balance_more: see ``engine.trait_schema.Scheduler``.
+    balance_wait, balance_more: see ``engine.trait_schema.Scheduler``. chunk_share: of an
+    iteration, after which the next one may start where no prompt ends and nothing decodes.
     """
 
     token_budget: int
@@ -49,6 +50,7 @@ class Limits:
     jump: bool = True
     balance_wait: int = 0
     balance_more: int = 0
+    chunk_share: float = 1.0
 
 
 class EngineReplay:
@@ -116,12 +118,9 @@ class EngineReplay:
                 self._now = max(self._now, self._intake.next())
             else:
                 raise RuntimeError("requests wait that the cache can never hold")
+        sent, first, last = (np.array(one) for one in (self._sent, self._first, self._last))
         return Replay(
-            sent=np.array(self._sent),
-            first=np.array(self._first),
-            last=np.array(self._last),
-            output=load.output,
-            prompt=load.prompt,
+            sent=sent, first=first, last=last, output=load.output, prompt=load.prompt,
             busy=(self._prompt_seconds, self._decode_seconds),
             iterations=self._iterations,
             preempted=self._preempted,
@@ -130,7 +129,7 @@ class EngineReplay:
             spans=Spans.of(self._rows),
             kv_tokens=self._limits.kv_tokens * len(self._ranks),
             warmup=load.warmup,
-        )
+        )  # fmt: skip
 
     def _start(self, load: Load) -> None:
         count, self._images = len(load), load.images
@@ -221,6 +220,7 @@ class EngineReplay:
             return False
         seconds = timer.mixed(busiest, everywhere, decode, context, attention, sampled)
         seconds += timer.encode(images) if images else 0.0
+        seconds *= 1.0 if finished or decode else limits.chunk_share
         self._now += seconds
         self._prompt_seconds += seconds
         self._iterations += 1

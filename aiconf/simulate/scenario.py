@@ -80,11 +80,14 @@ def run(deployed: Deployed, demand: Demand, seed: int = 0) -> Scenario:
     worker = after.step.parallel
     verified = deployed.speculation.verified if deployed.speculation else 1
     if deployed.prefill_layout is None:
-        lanes = deployed.workers * worker.pp
+        lanes, beside = deployed.workers * worker.pp, None
         if load.arrival is None:
             lanes = min(lanes, load.users)
+            beside = lanes / deployed.workers - 1.0
         parts = shared(load, lanes)
-        replay = merged([aggregated(after, part, seed=seed + i) for i, part in enumerate(parts)])
+        replay = merged([
+            aggregated(after, part, beside=beside, seed=seed + i) for i, part in enumerate(parts)
+        ])  # fmt: skip
         split = causes(replay.spans, after.step, lanes, replay.duration, verified, shown)
         return Scenario(replay, worker, None, deployed.workers * worker.gpus, {"worker": split})
     place = deployed.prefill_platform or deployed.platform

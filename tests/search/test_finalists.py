@@ -59,12 +59,12 @@ def test_the_order_stays_where_nothing_keeps_the_targets(found, monkeypatch):
 
 
 def test_one_search_that_the_replay_corrects_says_so():
-    found = search(*TASK[:2], 16, 4000, 500, 1000, 20, backend="sglang", mode="agg")
+    found = search(*TASK[:2], 8, 4000, 500, 250, 25, backend="trtllm", mode="agg")
     passed = found.settled.passed["agg"]
     assert passed > 0
     assert found.document["replayed"]["agg"]["passed"] == passed
     assert any(f"{passed} that the search ranks" in note for note in found.document["notes"])
-    right = search(*TASK[:5], 350, 15, backend="sglang", mode="agg")
+    right = search(*TASK[:5], 600, 15, backend="trtllm", mode="agg")
     assert right.settled.passed["agg"] == 0
     assert not any("stand behind" in note for note in right.document["notes"])
 

@@ -114,3 +114,22 @@ def test_the_busiest_rank_has_at_least_the_mean():
         assert (busiest(mean, ranks) >= mean).all()
     assert (busiest(mean, 8) >= 1.0).all()
     assert (busiest(mean, 64) >= busiest(mean, 2)).all()
+
+
+@pytest.mark.parametrize("backend", ["vllm", "sglang", "trtllm"])
+def test_chunks_of_one_prompt_overlap_in_the_stages_that_others_leave_free(step, backend):
+    engine, budget = step("tp2pp8", backend), 8192.0
+    long = Workload(isl=30000, osl=100)
+    alone, crowd = (float(points(engine, long, np.array([n]), budget).ttft[0]) for n in (1.0, 64.0))
+    passes = 4 * engine.seconds(Batch.of(prefill_tokens=7500.0, prefill_past=11250.0))[0]
+    assert alone < 0.5 * passes
+    assert crowd > passes
+
+
+@pytest.mark.parametrize("backend", ["vllm", "sglang", "trtllm"])
+def test_a_full_pipeline_computes_no_more_prompts_than_its_stages(step, backend):
+    engine, budget = step("tp2pp8", backend), 8192.0
+    users = np.array([8.0, 64.0, 256.0])
+    rate = points(engine, Workload(isl=30000, osl=1), users, budget).request_rate
+    chunk = engine.seconds(Batch.of(prefill_tokens=7500.0, prefill_past=11250.0))[0]
+    assert (rate <= 8.0 / (4.0 * chunk) * 1.1).all()

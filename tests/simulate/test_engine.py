@@ -123,3 +123,14 @@ def test_closed_form_agrees_in_steady_state(step, timer, users):
     assert want.tpot[0] == pytest.approx(tpot, rel=0.05)
     outside = step.traits.host.seconds_per_request
     assert want.ttft[0] - outside == pytest.approx(found.ttft[steady].mean(), rel=0.3)
+
+
+def test_the_next_chunk_of_a_prompt_starts_before_the_last_stage_is_done(timer):
+    """Four chunks of which three are followed after a quarter of their time."""
+    load = Load(np.array([4000]), np.array([2]), None, 1)
+    limits = dict(token_budget=1000, max_sequences=4, kv_tokens=1e6, mixed=True)
+    whole = EngineReplay(timer, Limits(**limits)).run(load)
+    each = EngineReplay(timer, Limits(**limits, chunk_share=0.25)).run(load)
+    last = timer.mixed(1000, 1000, 0, 0.0, timer.prompt_attention(1000, 3000), 1)
+    assert each.ttft[0] == pytest.approx(0.25 * (whole.ttft[0] - last) + last)
+    assert (each.last - each.first)[0] == pytest.approx((whole.last - whole.first)[0])
