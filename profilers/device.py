@@ -17,6 +17,7 @@ from aiconf.system.spec import System
 class Device:
     """One GPU, or the CPU for tests and dry runs.
 
+    memory_bytes: what can be used, so what is free where the device is at hand.
     datasheet: ``flops`` and ``bandwidth`` are peaks of ``systems/*.yaml``, which no kernel can
     beat; else they were measured here and serve for estimates only.
     """
@@ -84,7 +85,7 @@ def detect(kind: str, system: str = "", index: int = 0) -> Device:
         raise UserError(f"this GPU is a {seen.name} ({known.name}), not {system}")
     facts = {
         "sm": 10 * seen.major + seen.minor,
-        "memory_bytes": float(seen.total_memory),
+        "memory_bytes": float(torch.cuda.mem_get_info(index)[0]),
         "cache_bytes": float(getattr(seen, "L2_cache_size", 0)),
         "index": index,
         "uuid": f"GPU-{seen.uuid}" if hasattr(seen, "uuid") else "",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import TYPE_CHECKING
 
 from aiconf.perf.light import FORMATS
@@ -20,12 +21,12 @@ _M = (
     *(1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256, 512, 768, 1024, 1536, 2048, 3072),
     *(4096, 8192, 16384, 32768),
 )
-# Widths of weights on one GPU. The coarse ones first: every other power of two. All are among
-# those of the imported tables, so that the two can be compared point by point.
-_COARSE = (128, 512, 2048, 8192, 16384)
-_FINE = (*_COARSE, 256, 1024, 4096, 65536, 768, 1536, 3072, 5120, 7168, 12288)
-_SIZES_QUICK = (512, 2048, 8192)
-_MEMORY_SHARE = 0.2  # of a GPU that one product may take
+# Widths of weights on one GPU, coarse ones first; all are among those of the imported tables,
+# so that the two can be compared point by point.
+_WIDTHS = (
+    *(512, 2048, 8192, 128, 16384, 1024, 4096, 65536, 256, 5120, 7168, 12288, 1536, 3072, 768),
+)
+_WIDTHS_QUICK = 3  # of them
 
 
 def _dtypes(device: Device) -> tuple[str, ...]:
@@ -40,20 +41,14 @@ def _dtypes(device: Device) -> tuple[str, ...]:
 
 
 def lines(device: Device, quick: bool) -> tuple[Line, ...]:
-    """Weights of n x k for every precision; small and large shapes in turn."""
-    sizes = _SIZES_QUICK if quick else _FINE
-    found = []
-    for n in sizes:
-        for k in sizes:
-            for dtype in _dtypes(device):
-                values = tuple(m for m in _M if _fits(device, n, k, m))
-                found.append(Line({"dtype": dtype, "n": n, "k": k}, values))
-    return tuple(line for line in found if len(line.values) > 1)
-
-
-def _fits(device: Device, n: int, k: int, m: int) -> bool:
-    # Inputs are drawn in bf16 and float32 before they are narrowed.
-    return 6.0 * (n * k + m * k + m * n) <= _MEMORY_SHARE * device.memory_bytes
+    """Weights of n x k for every precision; any beginning is nearly a full grid of widths."""
+    widths = _WIDTHS[:_WIDTHS_QUICK] if quick else _WIDTHS
+    pairs = sorted(product(range(len(widths)), repeat=2), key=max)
+    return tuple(
+        Line({"dtype": dtype, "n": widths[i], "k": widths[j]}, _M)
+        for i, j in pairs
+        for dtype in _dtypes(device)
+    )
 
 
 def work(key: Key) -> Work:

@@ -11,8 +11,13 @@ from numpy.typing import NDArray
 class Team(Protocol):
     """What the run asks of its ranks; rank 0 decides and writes, all measure."""
 
-    rank: int
-    size: int
+    @property
+    def rank(self) -> int:
+        """Number of this process; 0 leads."""
+
+    @property
+    def size(self) -> int:
+        """Number of processes."""
 
     def share(self, value: Any) -> Any:
         """Return rank 0's value on every rank."""

@@ -66,6 +66,11 @@ class Method:
         return int(np.clip(self.timed_seconds / max(sample_seconds, 1e-9), *self.samples))
 
 
+def method_of(kind: str) -> Method:
+    """How a kind of device is measured: a CPU is shared, so its samples spread wide."""
+    return Method() if kind == "cuda" else Method(most_sets=4, memory_share=0.05, spread=1.0)
+
+
 @dataclass(frozen=True)
 class Samples:
     """Seconds of one call, one per sample, and the last output of the first set of inputs."""

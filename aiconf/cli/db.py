@@ -68,7 +68,7 @@ def list_(
                 versions = " ".join(entry.versions) or "?"
                 where = "embedded" if folder is db.folders[-1] else str(folder.path)
                 rows.append((*entry.place, versions, count, f"{size / 1000:.0f}", where))
-    _print_table(rows, right=(4, 5))
+    print_table(rows, right=(4, 5))
 
 
 @app.command()
@@ -101,7 +101,7 @@ def show(
     rows = [tuple(schema.names)]
     rows += [tuple(_cell(columns[name][i]) for name in schema.names) for i in shown]
     if count:
-        _print_table(rows, right=range(len(schema.names)))
+        print_table(rows, right=range(len(schema.names)))
 
 
 @app.command()
@@ -224,7 +224,8 @@ def _cell(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _print_table(rows: Sequence[Sequence[str]], right: Iterable[int]) -> None:
+def print_table(rows: Sequence[Sequence[str]], right: Iterable[int]) -> None:
+    """Print rows in columns; those of ``right`` to the right."""
     to_right = set(right)
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:

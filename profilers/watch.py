@@ -1,0 +1,148 @@
+"""nvidia-smi: what the GPU does while it is measured, and whether others use it."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import os
+import subprocess
+import threading
+import time
+from dataclasses import dataclass, field
+from types import TracebackType
+
+import numpy as np
+
+from aiconf.errors import UserError
+from profilers.device import Device
+
+# Query names of nvidia-smi (nvidia-smi --help-query-gpu), and how they are stored.
+_SAMPLED = {
+    "power.draw.instant": "watt",
+    "clocks.sm": "sm_mhz",
+    "clocks.mem": "memory_mhz",
+    "temperature.gpu": "celsius",
+}
+_STATED = ("driver_version", "vbios_version", "power.limit", "clocks.max.sm", "clocks.max.mem",
+           "persistence_mode", "mig.mode.current", "ecc.mode.current")  # fmt: skip
+_PERIOD_MS = 100
+_BUSY_PERCENT = 5.0  # of the time a kernel ran, while we ran none
+_BUSY_BYTES = 2e9  # more is held by somebody: a context of ours takes about half a GB
+
+
+def _query(device: Device, *words: str) -> str:
+    """What nvidia-smi answers; "" where it is missing or refuses."""
+    try:
+        done = subprocess.run(
+            ["nvidia-smi", f"--id={device.uuid or device.index}", *words],
+            capture_output=True, text=True, check=True, timeout=20,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout
+
+
+def _numbers(text: str) -> list[float]:
+    """Numbers of one line of CSV; NaN for what the GPU does not tell."""
+    found = []
+    for cell in next(csv.reader([text]), []):
+        try:
+            found.append(float(cell))
+        except ValueError:
+            found.append(float("nan"))
+    return found
+
+
+def driver_facts(device: Device) -> dict[str, str]:
+    """Driver, limits and modes of a GPU, as text; empty for the CPU."""
+    if device.kind == "cpu":
+        return {}
+    found = {}
+    for name in _STATED:  # one by one: a driver refuses the whole query for one unknown name
+        answer = _query(device, f"--query-gpu={name}", "--format=csv,noheader").strip()
+        if answer:
+            found[name] = answer
+    return found
+
+
+def require_idle(device: Device) -> None:
+    """Refuse a GPU that others use; must be called before this process uses it.
+
+    Raises
+    ------
+    UserError
+        Says who or what makes it busy.
+    """
+    if device.kind == "cpu":
+        return
+    apps = _query(
+        device, "--query-compute-apps=pid,process_name,used_memory", "--format=csv,noheader"
+    )
+    others = [row for row in csv.reader(apps.splitlines()) if row and row[0] != str(os.getpid())]
+    state = _query(
+        device, "--query-gpu=utilization.gpu,memory.used", "--format=csv,noheader,nounits"
+    )
+    why = ""
+    if others:
+        why = f"process {others[0][0].strip()} ({others[0][1].strip()}) runs on it"
+    elif state:
+        used, held = _numbers(state.splitlines()[0])
+        if used > _BUSY_PERCENT:
+            why = f"it was {used:.0f} % busy"
+        elif held * 2**20 > _BUSY_BYTES:
+            why = f"{held / 1024:.1f} GiB of its memory are in use"
+    if why:
+        raise UserError(f"the GPU is busy: {why}; wait, or add --allow-busy")
+
+
+@dataclass
+class Watch:
+    """Samples clocks, power and temperature of a GPU in the background while it is open."""
+
+    device: Device
+    _rows: list[tuple[float, list[float]]] = field(default_factory=list)
+    _process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Watch:
+        """Start sampling; nothing is sampled on the CPU or where nvidia-smi is missing."""
+        if self.device.kind == "cpu":
+            return self
+        command = [
+            "nvidia-smi", f"--id={self.device.uuid or self.device.index}",
+            f"--query-gpu={','.join(_SAMPLED)}", "--format=csv,noheader,nounits",
+            f"--loop-ms={_PERIOD_MS}",
+        ]  # fmt: skip
+        try:
+            self._process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            )
+        except OSError:
+            return self
+        threading.Thread(target=self._follow, args=(self._process,), daemon=True).start()
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        """Stop sampling."""
+        if self._process:
+            self._process.terminate()
+            self._process.wait()
+
+    def _follow(self, process: subprocess.Popen[str]) -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            values = _numbers(line)
+            if len(values) == len(_SAMPLED):
+                self._rows.append((time.monotonic(), values))
+
+    def between(self, start: float, end: float) -> dict[str, float]:
+        """Medians of what was sampled in a span of ``time.monotonic``; {} where nothing was."""
+        recent = itertools.takewhile(lambda row: row[0] >= start, reversed(self._rows))
+        seen = [values for at, values in recent if at <= end]
+        if not seen:
+            return {}
+        middle = np.nanmedian(np.array(seen), axis=0)
+        pairs = zip(_SAMPLED.values(), middle, strict=True)
+        return {name: float(value) for name, value in pairs if np.isfinite(value)}
