@@ -105,3 +105,19 @@ def exact(q: Quantized, rows: list[int]) -> Tensor:
         data, factor = steps[codes.long()], float(q.tensor_scale)
     scale = q.scale[picked // high].double().repeat_interleave(wide, dim=1)
     return data.double() * scale[:, : data.shape[1]] * factor
+
+
+def swizzled(scale: Tensor) -> Tensor:
+    """Scales [rows, groups] in the order that Blackwell's matrix units read.
+
+    Tiles of 128 rows x 4 groups, row r of a tile at (r % 32, r // 32); padded with zeros to whole
+    tiles (cuBLAS documentation, "1D Block Scaling Factors Layout").
+    """
+    import torch
+
+    rows, groups = scale.shape
+    tall, wide = -(-rows // 128), -(-groups // 4)
+    padded = torch.zeros((tall * 128, wide * 4), dtype=scale.dtype, device=scale.device)
+    padded.view(torch.uint8)[:rows, :groups] = scale.view(torch.uint8)
+    tiles = padded.view(torch.uint8).reshape(tall, 4, 32, wide, 4).permute(0, 3, 2, 1, 4)
+    return tiles.contiguous().view(scale.dtype).reshape(tall * 128, wide * 4)
