@@ -1,4 +1,4 @@
-"""``aiconf db``: import, list, show, verify and compare measured kernel tables."""
+"""``aiconf db``: import, list, show, verify, compare and merge measured tables; what they lack."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aiconf.cli.options import Output, Precision
 from aiconf.errors import UserError
 
 if TYPE_CHECKING:
@@ -185,6 +186,74 @@ def _print_agreement(found: Agreement, name: str) -> None:
         typer.echo(
             f"  {point.ratio:8.3f}  A {point.seconds_a:.4g} s  B {point.seconds_b:.4g} s  {key}"
         )
+
+
+@app.command()
+def merge(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Earlier ones win.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="May be one of them.")],
+) -> None:
+    """Merge perf_db folders row by row; of equal rows that of the earlier folder stays."""
+    from aiconf.perf.merge import merge as merged
+
+    for line in merged(folders, out):
+        typer.echo(line)
+
+
+@app.command()
+def fit(
+    system: Annotated[str, typer.Argument(help="Only this system.")] = "",
+    backend: Annotated[str, typer.Argument(help="Only this backend.")] = "",
+    table: Annotated[str, typer.Argument(help="Only this table.")] = "",
+    perf_db: _Extra = None,
+) -> None:
+    """Say how well tables foretell themselves: the error where each point is left out.
+
+    Along an axis, every point between two others is interpolated from them as estimates do.
+    With --perf-db only the tables of that folder are looked at.
+    """
+    from aiconf.perf.leave_one_out import fits
+    from aiconf.perf.schema import schema_of
+    from aiconf.perf.store import PerfDb
+
+    folder = PerfDb.open(perf_db).folders[0]
+    wanted = (system, backend, table)
+    rows = [["TABLE", "KERNEL", "AXIS", "POINTS", "MEDIAN %", "P90 %", "WORST %", "WORST POINT"]]
+    for place, entry in sorted(folder.entries.items()):
+        if any(w not in ("", p) for w, p in zip(wanted, place, strict=True)):
+            continue
+        for one in fits(folder.select(entry, {}), schema_of(entry.table)):
+            if one.points:
+                worst = " ".join(f"{k}={v}" for k, v in one.worst_key.items() if k != "kernel")
+                errors = [f"{100 * e:.1f}" for e in (one.median, one.p90, one.worst)]
+                name = one.kernel or "-"
+                rows.append([entry.name, name, one.axis, str(one.points), *errors, worst])
+    if len(rows) == 1:
+        raise UserError(f"no table {'/'.join(w or '*' for w in wanted)} with three points in a row")
+    print_table(rows, right=range(3, 7))
+
+
+@app.command()
+def gaps(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="As for `aiconf cli --model`.")],
+    system: Annotated[str, typer.Argument(metavar="SYSTEM", help="See `aiconf systems`.")],
+    backend: Annotated[str, typer.Option("--backend", metavar="NAME", help="Engine.")] = "vllm",
+    precision: Precision = None,
+    perf_db: _Extra = None,
+    output: Output = "table",
+) -> None:
+    """List shapes that a model needs and no table holds, over all layouts on one node."""
+    from aiconf.cli.listing import show as show_records
+    from aiconf.engine.platform import platform
+    from aiconf.model.library import load_model
+    from aiconf.report.gaps import COLUMNS
+    from aiconf.report.gaps import gaps as found_gaps
+
+    records, needed = found_gaps(load_model(model, precision), platform(system, backend, perf_db))
+    if records or output != "table":
+        show_records(COLUMNS, records, output)
+    if output == "table":
+        typer.echo(f"{len(records)} of {needed} shapes were not measured")
 
 
 def _parse_filters(schema: Schema, texts: Sequence[str]) -> Wanted:
