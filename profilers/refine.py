@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from aiconf.perf.leave_one_out import between, curvature
 
 Array = NDArray[np.float64]
-_STRIDE = 4  # of the candidates, one in so many is measured first, besides the ends
-AIM = 0.02  # expected error of an interpolation that is small enough
+_FIRST = 5  # places of a line that are measured first, evenly spread, the ends among them
+AIM = 0.01  # expected error of an interpolation that is small enough
 
 
 @dataclass
@@ -46,16 +46,15 @@ class Track:
 
     def seeds(self) -> list[int]:
         """Places that are measured before any refinement, ends first."""
-        last = len(self.values) - 1
-        inner = range(_STRIDE, last - _STRIDE // 2 + 1, _STRIDE)
-        return list(dict.fromkeys([last, 0, *inner]))
+        spread = np.round(np.linspace(0, len(self.values) - 1, _FIRST)).astype(int).tolist()
+        return list(dict.fromkeys([spread[-1], *spread]))
 
     def open(self, place: int) -> bool:
         """Whether a place was not tried yet."""
         return bool(np.isnan(self.seconds[place]) and not self.refused[place])
 
-    def gaps(self) -> list[tuple[float, int]]:
-        """(expected error, place to measure) of every gap that still has a candidate."""
+    def gaps(self) -> list[tuple[float, float, int]]:
+        """(expected error, width in octaves, place to measure) of every gap with a candidate."""
         known = np.flatnonzero(~np.isnan(self.seconds))
         if len(known) < 2:
             return []
@@ -69,7 +68,8 @@ class Track:
             left = np.log2(self.values[place] / x[i])
             right = np.log2(x[i + 1] / self.values[place])
             curved = float(np.nanmax([*bend[i : i + 2], 0.0]) * left * right)
-            found.append((max(curved, self._disagreement(place, int(low), int(high))), place))
+            error = max(curved, self._disagreement(place, int(low), int(high)))
+            found.append((error, float(left + right), place))
         return found
 
     def _middle(self, low: int, high: int) -> int | None:
@@ -119,9 +119,8 @@ class Refinement:
         """Return (track, place) where the expected error per second is largest; None: all small."""
         while self._worst:
             rank, track, place = heapq.heappop(self._worst)
-            own = self.tracks[track]
             # Every result ranks all gaps of its line anew: older ranks are out of date.
-            if any(at == place and rank == -error / own.cost[at] for error, at in own.gaps()):
+            if (rank, track, place) in self._ranked(track):
                 return track, place
         return None
 
@@ -130,15 +129,23 @@ class Refinement:
         own = self.tracks[track]
         own.refused[place] = seconds is None
         own.seconds[place] = np.nan if seconds is None else seconds
-        for error, at in own.gaps():
-            if error > AIM:
-                heapq.heappush(self._worst, (-error / own.cost[at], track, at))
+        for ranked in self._ranked(track):
+            heapq.heappush(self._worst, ranked)
+
+    def _ranked(self, track: int) -> list[tuple[float, int, int]]:
+        """Gaps of a line by minus what halving them gains: error times octaves, per second."""
+        own = self.tracks[track]
+        return [
+            (-error * width / own.cost[at], track, at)
+            for error, width, at in own.gaps()
+            if error > AIM
+        ]
 
     def left(self) -> float:
         """Seconds that first looks and one halving of every gap worth it are expected to take."""
         total = 0.0
         for own in self.tracks:
-            places = {at for error, at in own.gaps() if error > AIM}
+            places = {at for error, _, at in own.gaps() if error > AIM}
             places |= {at for at in own.seeds() if own.open(at)}
             total += float(sum(own.cost[at] for at in places))
         return total

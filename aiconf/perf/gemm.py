@@ -65,9 +65,8 @@ def _read_grid(tables: Tables, dtype: str) -> _Grid | None:
     light = gemm_light(tables.system.gpu, dtype, rows["n"], rows["k"], rows["m"].astype(float))
     ratio = np.full((len(n), len(k), len(m)), np.nan)
     ratio[at_n, at_k, at_m] = seconds / (floor + light)
-    return _Grid(
-        n.astype(np.float64), k.astype(np.float64), m.astype(np.float64), fill_holes(ratio), floor
-    )
+    columns, depth, rows_m = (axis.astype(np.float64) for axis in (n, k, m))
+    return _Grid(columns, depth, rows_m, fill_holes(ratio, rows_m), floor)
 
 
 def _between(axis: Array, value: float) -> tuple[int, int, float]:
