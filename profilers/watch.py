@@ -25,7 +25,7 @@ _SAMPLED = {
 }
 _STATED = ("driver_version", "vbios_version", "power.limit", "clocks.max.sm", "clocks.max.mem",
            "persistence_mode", "mig.mode.current", "ecc.mode.current")  # fmt: skip
-_PERIOD_MS = 100
+_PERIOD_MS = 25
 _BUSY_PERCENT = 5.0  # of the time a kernel ran, while we ran none
 _BUSY_BYTES = 2e9  # more is held by somebody: a context of ours takes about half a GB
 
@@ -143,6 +143,6 @@ class Watch:
         seen = [values for at, values in recent if at <= end]
         if not seen:
             return {}
-        middle = np.nanmedian(np.array(seen), axis=0)
-        pairs = zip(_SAMPLED.values(), middle, strict=True)
-        return {name: float(value) for name, value in pairs if np.isfinite(value)}
+        columns = zip(_SAMPLED.values(), np.array(seen).T, strict=True)
+        told = ((name, column[np.isfinite(column)]) for name, column in columns)
+        return {name: float(np.median(column)) for name, column in told if len(column)}

@@ -128,11 +128,13 @@ def import_(
 def _job(
     ops: str, backend: str, quick: bool, budget: str, seed: int, device: str, system: str
 ) -> Job:
+    from profilers import catalog
     from profilers.plan import Job
 
-    return Job(
-        _names(ops), _names(backend), quick, _seconds(budget), seed, device, system
-    )  # fmt: skip
+    names, backends = _names(ops), _names(backend)
+    catalog.operators(names)  # unknown names are said before the machine is looked at
+    catalog.backends(backends)
+    return Job(names, backends, quick, _seconds(budget), seed, device, system)
 
 
 def _names(text: str) -> tuple[str, ...]:
