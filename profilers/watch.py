@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from dataclasses import dataclass, field
+from functools import cache
 from types import TracebackType
 
 import numpy as np
@@ -30,16 +31,29 @@ _BUSY_PERCENT = 5.0  # of the time a kernel ran, while we ran none
 _BUSY_BYTES = 2e9  # more is held by somebody: a context of ours takes about half a GB
 
 
-def _query(device: Device, *words: str) -> str:
+def _ask(*words: str) -> str:
     """What nvidia-smi answers; "" where it is missing or refuses."""
     try:
         done = subprocess.run(
-            ["nvidia-smi", f"--id={device.uuid or device.index}", *words],
-            capture_output=True, text=True, check=True, timeout=20,
-        )  # fmt: skip
+            ["nvidia-smi", *words], capture_output=True, text=True, check=True, timeout=20
+        )
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout
+
+
+@cache
+def _selector(uuid: str, index: int) -> str:
+    """How nvidia-smi finds the GPU that torch measures: by number where it hides the UUID.
+
+    Numbers differ where CUDA_VISIBLE_DEVICES leaves GPUs out.
+    """
+    known = bool(uuid) and bool(_ask(f"--id={uuid}", "--list-gpus"))
+    return f"--id={uuid if known else index}"
+
+
+def _query(device: Device, *words: str) -> str:
+    return _ask(_selector(device.uuid, device.index), *words)
 
 
 def _numbers(text: str) -> list[float]:
@@ -108,7 +122,7 @@ class Watch:
         if self.device.kind == "cpu":
             return self
         command = [
-            "nvidia-smi", f"--id={self.device.uuid or self.device.index}",
+            "nvidia-smi", _selector(self.device.uuid, self.device.index),
             f"--query-gpu={','.join(_SAMPLED)}", "--format=csv,noheader,nounits",
             f"--loop-ms={_PERIOD_MS}",
         ]  # fmt: skip

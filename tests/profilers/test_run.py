@@ -129,6 +129,17 @@ def test_a_budget_ends_the_run_and_is_spent_once(small, cpu, tmp_path):
     assert measure(tmp_path, cpu, job, budget=600.0)[0]
 
 
+def test_rows_of_an_earlier_table_are_not_measured_again(small, cpu, tmp_path):
+    first, second = tmp_path / "a", tmp_path / "b"
+    measure(first, cpu, stop_after=4)
+    finish(first)
+    job = replace(JOB, perf_db=str(first))
+    assert plan(job, cpu, METHOD).known == 4
+    measure(second, cpu, job)
+    assert points(second)
+    assert not set(points(first)) & set(points(second))
+
+
 def test_another_device_does_not_go_on(small, cpu, tmp_path):
     measure(tmp_path, cpu, stop_after=2)
     with pytest.raises(UserError, match="was measured on test; this is other"):

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from aiconf.errors import UserError
+from profilers import watch
 from profilers.device import planned
 from profilers.watch import Watch, driver_facts, require_idle
 
@@ -19,6 +20,7 @@ GPU = replace(planned("h200_sxm"), uuid="GPU-1")
 @pytest.fixture
 def smi(tmp_path, monkeypatch):
     """Install a nvidia-smi that answers by what is asked for."""
+    watch._selector.cache_clear()
 
     def install(apps="", state="0, 600", sampled="123.5, 1980, 3201, 40"):
         script = tmp_path / "nvidia-smi"
@@ -26,7 +28,8 @@ def smi(tmp_path, monkeypatch):
             f"""#!{sys.executable}
 import sys, time
 words = " ".join(sys.argv[1:])
-assert "--id=GPU-1" in words
+if "--id=GPU-1" not in words: sys.exit(6)
+if "list-gpus" in words: print("GPU 0: NVIDIA H200")
 if "compute-apps" in words: print({apps!r})
 elif "utilization" in words: print({state!r})
 elif "--loop-ms" in words:
@@ -76,19 +79,25 @@ def test_facts_that_the_driver_tells_are_kept_and_no_others(smi):
 def test_samples_of_a_span_only(smi):
     smi(sampled="123.5, 1980, [N/A], 40")
     before = time.monotonic()
-    with Watch(GPU) as watch:
+    with Watch(GPU) as watching:
         deadline = time.monotonic() + 20
-        while not watch.between(before, time.monotonic()) and time.monotonic() < deadline:
+        while not watching.between(before, time.monotonic()) and time.monotonic() < deadline:
             time.sleep(0.02)
         after = time.monotonic()
-        assert watch.between(before, after) == {"watt": 123.5, "sm_mhz": 1980.0, "celsius": 40.0}
-    assert watch.between(after + 100, after + 200) == {}
-    assert watch.between(before - 200, before - 100) == {}
+        assert watching.between(before, after) == {"watt": 123.5, "sm_mhz": 1980.0, "celsius": 40.0}
+    assert watching.between(after + 100, after + 200) == {}
+    assert watching.between(before - 200, before - 100) == {}
+
+
+def test_a_hidden_uuid_is_found_by_number(smi, monkeypatch):
+    smi()
+    assert watch._selector("GPU-1", 3) == "--id=GPU-1"
+    assert watch._selector("GPU-2", 3) == "--id=3"
 
 
 def test_without_nvidia_smi_nothing_is_sampled(monkeypatch):
     monkeypatch.setenv("PATH", "")
     require_idle(GPU)
     assert driver_facts(GPU) == {}
-    with Watch(GPU) as watch:
-        assert watch.between(0.0, time.monotonic()) == {}
+    with Watch(GPU) as watching:
+        assert watching.between(0.0, time.monotonic()) == {}
