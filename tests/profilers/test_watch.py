@@ -30,7 +30,7 @@ import sys, time
 words = " ".join(sys.argv[1:])
 if "--id=GPU-1" not in words: sys.exit(6)
 if "list-gpus" in words: print("GPU 0: NVIDIA H200")
-if "compute-apps" in words: print({apps!r})
+elif "compute-apps" in words: print({apps!r})
 elif "utilization" in words: print({state!r})
 elif "--loop-ms" in words:
     while True: print({sampled!r}, flush=True); time.sleep(0.01)
