@@ -20,6 +20,7 @@ from typing import Any
 from aiconf.errors import UserError
 
 NAME = "journal.jsonl"
+FORMAT = 1  # of the records, as the first one says
 Record = dict[str, Any]
 
 
@@ -53,9 +54,9 @@ class Reading:
 
 
 def exists(folder: Path) -> bool:
-    """Whether ``folder`` holds a run."""
+    """Whether ``folder`` holds a run; not when it was killed within its first line."""
     path = folder / NAME
-    return path.is_file() and path.stat().st_size > 0
+    return path.is_file() and b"\n" in path.read_bytes()
 
 
 def read(folder: Path) -> Reading:
@@ -76,7 +77,9 @@ def read(folder: Path) -> Reading:
     found = [record_of(line) for line in lines]
     kept = tuple(record for record in found if record is not None)
     if not kept or kept[0].get("kind") != "job":
-        raise UserError(f"{path} does not begin with what was asked for: start a new run")
+        raise UserError(f"{path} does not begin with what was asked for: run into another folder")
+    if kept[0].get("format") != FORMAT:
+        raise UserError(f"{path} was written by another version of aiconf: run into another folder")
     return Reading(kept, len(found) - len(kept))
 
 
@@ -120,6 +123,12 @@ class Journal:
         """Close it, which also lets others write."""
         if self.writes:
             os.close(self._descriptor)
+
+    def begin(self, job: Record) -> None:
+        """Write the first record, over what a kill may have left of it."""
+        if self.writes:
+            os.ftruncate(self._descriptor, 0)
+        self.write(job)
 
     def write(self, *records: Record) -> None:
         """Append records; they are on the disk when this returns."""

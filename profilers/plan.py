@@ -17,6 +17,7 @@ from aiconf.perf.schema import SECONDS
 from aiconf.perf.store import Folder
 from profilers import catalog
 from profilers.device import Device
+from profilers.journal import FORMAT
 from profilers.operator import Kernel, Line, Operator, Point
 from profilers.refine import Refinement, Track
 from profilers.timing import Method
@@ -50,7 +51,7 @@ class Job:
 
     def record(self) -> dict[str, Any]:
         """As the journal holds it."""
-        return {"kind": "job", "format": 1, **asdict(self)}
+        return {"kind": "job", "format": FORMAT, **asdict(self)}
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ import numpy as np
 from profilers import journal
 from profilers.plan import Job, Plan
 from profilers.run import clock
+
+_NUMBER = re.compile(r"\d[\d.]*(e[+-]?\d+)?")
 
 
 def plan_lines(plan: Plan, job: Job) -> Iterator[str]:
@@ -65,7 +68,10 @@ def status_lines(folder: Path) -> Iterator[str]:
     for place, count in sorted(Counter(f"{r['backend']}/{r['table']}" for r in points).items()):
         spread = [r["spread"] for r in points if f"{r['backend']}/{r['table']}" == place]
         yield f"  {place}: {count} points, spread {np.median(spread):.1%} (median)"
-    for why, count in Counter(record["why"] for record in refused).most_common(10):
-        yield f"  refused {count}: {why}"
+    alike: dict[str, list[str]] = {}
+    for record in refused:  # reasons that differ in their numbers only
+        alike.setdefault(_NUMBER.sub("#", record["why"]), []).append(record["why"])
+    for whys in sorted(alike.values(), key=len, reverse=True)[:10]:
+        yield f"  refused {len(whys)}: {whys[0]}{' and alike' * (len(set(whys)) > 1)}"
     if reading.damaged:
         yield f"  {reading.damaged} damaged lines, which `resume` drops"

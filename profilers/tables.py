@@ -9,10 +9,12 @@ from typing import Any
 
 from aiconf.errors import UserError
 from aiconf.perf.convert.write import file_facts, write_manifest, write_table
+from aiconf.perf.manifest import require_names
 from aiconf.perf.schema import MEASURED, SECONDS, schema_of
 from profilers import journal
 
 LICENCE = "Apache-2.0"
+_KINDS = {"str": str, "int": int, "bool": bool}
 # Library whose version a backend's tables state.
 _LIBRARY = {
     "torch": "torch", "triton": "triton", "vllm": "vllm", "sglang": "sglang",
@@ -33,20 +35,12 @@ def finish(folder: Path) -> dict[str, int]:
     import pandas as pd
 
     reading = journal.read(folder)
-    rows: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    sessions: list[dict[str, Any]] = []
-    for record in reading.records:
-        if record["kind"] == "session":
-            sessions.append(record)
-        elif record["kind"] == "point":
-            place = (sessions[-1]["device"]["system"], record["backend"], record["table"])
-            extra = {name: record.get(name, float("nan")) for name in MEASURED}
-            row = {**record["row"], SECONDS: record["seconds"], **extra}
-            rows.setdefault(place, []).append(row)
+    sessions, refused = reading.of("session"), reading.of("refused")
+    rows = _rows(reading.of("point"), sessions, folder / journal.NAME)
     if not rows:
         raise UserError(f"{folder} holds no measured point yet")
-    refused = reading.of("refused")
     entries = []
+    counts = {}
     with tempfile.TemporaryDirectory(prefix=".tables-", dir=folder) as staging:
         for place, measured in rows.items():
             schema = schema_of(place[2])
@@ -55,6 +49,7 @@ def finish(folder: Path) -> dict[str, int]:
             table = table.sort_values(names, kind="stable", ignore_index=True)
             relative = Path(*place[:2], f"{place[2]}.parquet")
             write_table(table, schema, Path(staging, relative))
+            counts["/".join(place)] = len(table)
             entries.append(_entry(place, len(table), sessions, refused))
             entries[-1] |= file_facts(Path(staging, relative))
         for entry in entries:
@@ -62,7 +57,29 @@ def finish(folder: Path) -> dict[str, int]:
             (folder / relative).parent.mkdir(parents=True, exist_ok=True)
             shutil.move(Path(staging, relative), folder / relative)
     write_manifest(folder, entries)
-    return {"/".join(place): len(measured) for place, measured in rows.items()}
+    return counts
+
+
+def _rows(
+    points: list[dict[str, Any]], sessions: list[dict[str, Any]], path: Path
+) -> dict[tuple[str, str, str], list[dict[str, Any]]]:
+    """Rows by (system, backend, table), all of one system: a run stays on one device.
+
+    Journals come from others: what is written follows from them, so it is checked.
+    """
+    if points and not sessions:
+        raise UserError(f"{path} does not say on what its points were measured")
+    rows: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for point in points:
+        place = (sessions[0]["device"]["system"], point["backend"], point["table"])
+        if place not in rows:
+            require_names(place, path)
+        row, kinds = point["row"], {c.name: _KINDS[c.kind] for c in schema_of(place[2]).keys}
+        if {name: type(value) for name, value in row.items()} != kinds:
+            raise UserError(f"{path}: {point['point']} is no row of table {place[2]}")
+        extra = {name: point.get(name, float("nan")) for name in MEASURED}
+        rows.setdefault(place, []).append({**row, SECONDS: point["seconds"], **extra})
+    return rows
 
 
 def _entry(

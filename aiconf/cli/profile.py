@@ -124,12 +124,12 @@ def import_(
 
     A row of a run wins over one with the same key.
     """
-    from aiconf.perf.merge import merge
+    from aiconf.perf.merge import holds_tables, merge
     from profilers.tables import finish
 
     for folder in runs:
         finish(folder)
-    for line in merge([*runs, *([into] if into.exists() else [])], into):
+    for line in merge([*runs, *([into] if holds_tables(into) else [])], into):
         typer.echo(line)
 
 

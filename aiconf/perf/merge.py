@@ -32,7 +32,7 @@ def merge(folders: Sequence[Path], out: Path) -> list[str]:
         A folder cannot be read, or a table is damaged or unknown.
     """
     opened = [Folder(path, read_entries(path)) for path in folders]
-    if (out / MANIFEST).is_file() and out.resolve() not in {path.resolve() for path in folders}:
+    if holds_tables(out) and out.resolve() not in {path.resolve() for path in folders}:
         raise UserError(f"{out} holds tables already: name it among the folders to keep them")
     entries: list[dict[str, Any]] = []
     lines: list[str] = []
@@ -53,6 +53,11 @@ def merge(folders: Sequence[Path], out: Path) -> list[str]:
     left_out = read_manifest(out).get("left_out", []) if (out / MANIFEST).is_file() else []
     write_manifest(out, entries, left_out)
     return lines
+
+
+def holds_tables(folder: Path) -> bool:
+    """Whether ``folder`` is a perf_db folder, with a manifest or without."""
+    return (folder / MANIFEST).is_file() or any(folder.glob("*/*/*.parquet"))
 
 
 def _file(folder: Path, place: Place) -> Path:

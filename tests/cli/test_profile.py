@@ -135,6 +135,82 @@ def test_import_lays_a_run_over_a_perf_db(aiconf, finished, tmp_path):
     assert (into / "h200_sxm/torch/gemm.parquet").read_bytes() == before
 
 
+def rewritten(folder, change):
+    """Change the records of a journal, checksums and all."""
+    records = list(journal.read(folder).records)
+    for record in records:
+        change(record)
+    (folder / journal.NAME).write_text("".join(map(journal.line_of, records)))
+
+
+def elsewhere(record):
+    if record["kind"] == "session":
+        record["device"]["system"] = "../../elsewhere"
+
+
+def without_a_column(record):
+    if record["kind"] == "point":
+        record["row"].pop("m")
+
+
+def without_a_session(record):
+    if record["kind"] == "session":
+        record["kind"] = "note"
+
+
+def later_format(record):
+    if record["kind"] == "job":
+        record["format"] = 2
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (elsewhere, "'../../elsewhere' is no name of a system, backend or table"),
+        (without_a_column, "torch/gemm m=1 is no row of table gemm"),
+        (without_a_session, "does not say on what its points were measured"),
+        (later_format, "was written by another version of aiconf"),
+    ],
+)
+def test_a_journal_of_others_is_checked_before_anything_is_written(
+    aiconf, finished, tmp_path, change, says
+):
+    rewritten(finished, change)
+    code, _, err = aiconf("profile", "import", finished, "--into", tmp_path / "a" / "db")
+    assert code == 2
+    assert says in err
+    assert err.count("\n") == 1
+    assert not list(tmp_path.rglob("*.parquet"))
+
+
+def test_import_into_an_empty_folder(aiconf, finished, tmp_path):
+    into = tmp_path / "db"
+    into.mkdir()
+    assert aiconf("profile", "import", finished, "--into", into)[0] == 0
+    assert (into / "manifest.json").is_file()
+
+
+def test_a_damaged_session_costs_no_point(aiconf, finished, tmp_path):
+    """What a later session says of the device holds for all."""
+    records = list(journal.read(finished).records)
+    lines = [*records[:1], *records[2:], records[1]]
+    (finished / journal.NAME).write_text("".join(map(journal.line_of, lines)))
+    code, out, _ = aiconf("profile", "import", finished, "--into", tmp_path / "db")
+    assert code == 0
+    assert "h200_sxm/torch/gemm: 2 rows" in out
+
+
+def test_reasons_that_differ_in_numbers_are_counted_together(aiconf, finished):
+    journal.repair(finished)
+    with Journal(finished) as book:
+        whys = ("spread 12% of the median", "spread 340% of the median", "beats 1.2e-06 s")
+        for why in whys:
+            book.write({"kind": "refused", "point": "p", "why": why, "wall": 1.0})
+    _, out, _ = aiconf("profile", "status", finished)
+    assert "  refused 2: spread 12% of the median and alike\n" in out
+    assert "  refused 1: beats 1.2e-06 s\n" in out
+
+
 def test_a_lost_device_starts_the_run_again(aiconf, finished, monkeypatch):
     pytest.importorskip("torch")
     from profilers import device, run

@@ -88,6 +88,19 @@ def test_a_damaged_table_changes_nothing(two, tmp_path):
     assert seconds(b) == {2: 20.0, 3: 30.0}
 
 
-def test_tables_that_nobody_named_are_not_overwritten(two):
+@pytest.mark.parametrize("manifest", [True, False])
+def test_tables_that_nobody_named_are_not_overwritten(two, manifest):
+    if not manifest:
+        (two[1] / "manifest.json").unlink()
     with pytest.raises(UserError, match="name it among the folders"):
         merge([two[0]], two[1])
+    assert seconds(two[1]) == {2: 20.0, 3: 30.0}
+
+
+@pytest.mark.parametrize("name", ["../outside", "/outside", "..", "a/b", ""])
+def test_a_manifest_cannot_name_a_place_elsewhere(two, tmp_path, name):
+    path = two[0] / "manifest.json"
+    path.write_text(path.read_text().replace('"h200_sxm"', json.dumps(name)))
+    with pytest.raises(UserError, match="is no name of a system, backend or table"):
+        merge([two[0]], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
