@@ -130,7 +130,7 @@ def _taken_up(job: Job, plan: Plan, device: Device, out: Path, say: Say, team: T
     """Begin the journal of ``out``, or mend it and take what it holds into the plan."""
     with journal.Journal(out, team.rank == 0) as book:  # so that nobody mends it meanwhile
         if not journal.exists(out):
-            book.write(job.record())
+            book.begin(job.record())
             return Progress()
         reading = journal.repair(out) if team.rank == 0 else journal.read(out)
     if reading.damaged:
@@ -178,15 +178,17 @@ class _Loop:
             self._measure(track, place, watch, time.monotonic() - start)
 
     def _next(self, elapsed: float) -> tuple[int, int] | None:
-        """The next point within the budget."""
+        """The next point within the budget; one that is too dear for what is left is passed by."""
         refinement = self.plan.refinement
         seeding = self.limit is None or elapsed < _SEEDED * self.limit
-        chosen = (refinement.seed() if seeding else None) or refinement.worst()
-        if chosen is None and not seeding:
-            chosen = refinement.seed()  # nothing to refine: time is left for more lines
-        if chosen is None or self.limit is None:
-            return chosen
-        return chosen if elapsed + self._wall(*chosen) <= self.limit else None
+        while True:
+            chosen = (refinement.seed() if seeding else None) or refinement.worst()
+            if chosen is None and not seeding:
+                chosen = refinement.seed()  # nothing to refine: time is left for more lines
+            if chosen is None or self.limit is None:
+                return chosen
+            if elapsed + self._wall(*chosen) <= self.limit:
+                return chosen
 
     def _wall(self, track: int, place: int) -> float:
         return float(self.plan.refinement.tracks[track].cost[place]) * self.progress.pace

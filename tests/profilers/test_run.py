@@ -109,6 +109,18 @@ def test_a_half_written_line_is_repaired_and_measured_again(small, cpu, tmp_path
     assert points(tmp_path).count(lost) == 1
 
 
+def test_a_run_killed_in_its_first_line_begins_anew(small, cpu, tmp_path):
+    whole = journal.line_of(JOB.record())
+    for end in (0, 1, 20, len(whole) - 1):
+        out = tmp_path / str(end)
+        out.mkdir()
+        (out / journal.NAME).write_text(whole[:end])
+        assert not journal.exists(out)
+        measure(out, cpu, stop_after=1)
+        reading = journal.read(out)
+        assert (reading.damaged, len(reading.of("job")), len(reading.of("point"))) == (0, 1, 1)
+
+
 def test_a_point_that_kills_the_process_twice_is_left(small, cpu, tmp_path):
     found = plan(JOB, cpu, METHOD)
     guilty = found.point(*found.refinement.seed()).name
@@ -127,6 +139,15 @@ def test_a_budget_ends_the_run_and_is_spent_once(small, cpu, tmp_path):
     with pytest.raises(UserError, match="budget of 0 s is spent: give more with --budget"):
         measure(tmp_path, cpu, job)
     assert measure(tmp_path, cpu, job, budget=600.0)[0]
+
+
+def test_a_point_that_the_budget_cannot_pay_is_passed_by(small, cpu, tmp_path):
+    found = plan(JOB, cpu, METHOD)
+    for track in found.refinement.tracks:
+        track.cost[-1] = 1e6  # the first look of every line
+    assert run(JOB, found, cpu, METHOD, tmp_path, lambda _line: None, budget=60.0)
+    assert points(tmp_path)
+    assert not any(name.endswith(" m=64") for name in points(tmp_path))
 
 
 def test_rows_of_an_earlier_table_are_not_measured_again(small, cpu, tmp_path):
