@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aiconf.cli.options import Output, Precision
-from aiconf.errors import UserError
+from aiconf.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from aiconf.perf.agreement import Agreement
@@ -54,7 +54,6 @@ def list_(
     perf_db: _Extra = None,
 ) -> None:
     """List the tables: engine version, rows and size."""
-    from aiconf.errors import unknown
     from aiconf.perf.store import PerfDb
 
     db = PerfDb.open(perf_db)
@@ -218,6 +217,10 @@ def fit(
 
     folder = PerfDb.open(perf_db).folders[0]
     wanted = (system, backend, table)
+    for at, kind in enumerate(("system", "backend", "table")):
+        known = sorted({place[at] for place in folder.entries})
+        if wanted[at] and wanted[at] not in known:
+            raise unknown(kind, wanted[at], known)
     rows = [["TABLE", "KERNEL", "AXIS", "POINTS", "MEDIAN %", "P90 %", "WORST %", "WORST POINT"]]
     for place, entry in sorted(folder.entries.items()):
         if any(w not in ("", p) for w, p in zip(wanted, place, strict=True)):

@@ -65,9 +65,18 @@ class Fit:
     worst_key: dict[str, object]
 
 
-def power_of(table: str, axis: str) -> int:
-    """Power of the axis in which the reader interpolates (``attention``, ``latent``)."""
-    return 2 if table in ("prefill_attention", "mla_prefill") and axis == "isl" else 1
+def powers(rows: Columns, table: str, axis: str) -> Array:
+    """Power of the axis in which the reader interpolates, by row (``attention``, ``block``).
+
+    The square of a prompt's length, where work grows with it: not behind a window, nor in
+    blocks that hold the projections too.
+    """
+    square = np.zeros(len(rows[SECONDS]), dtype=bool)
+    if axis == "isl" and table == "prefill_attention":
+        square = rows["window"] == 0
+    elif axis == "isl" and table == "mla_prefill":
+        square = rows["scope"] == "kernel"
+    return np.where(square, 2.0, 1.0)
 
 
 def fits(rows: Columns, schema: Schema) -> Iterator[Fit]:
@@ -93,8 +102,7 @@ def _fit(rows: Columns, schema: Schema, kernel: str, axis: str) -> Fit:
     if not len(inner):
         nan = float("nan")
         return Fit(kernel, axis, 0, len(x), nan, nan, nan, {})
-    power = power_of(schema.name, axis)
-    scaled = x**power
+    scaled = x ** powers(rows, schema.name, axis)[order]
     weight = (scaled[inner + 1] - scaled[inner]) / (scaled[inner + 2] - scaled[inner])
     guess = seconds[inner] * (1.0 - weight) + seconds[inner + 2] * weight
     error = np.abs(guess / seconds[inner + 1] - 1.0)

@@ -134,7 +134,10 @@ def test_fit(copy):
     assert all(0 < float(row[4]) < float(row[5]) < float(row[6]) for row in rows[1:])
     code, output = run("fit", "h200_sxm", "vllm", "nothing", "--perf-db", copy)
     assert code == 2
-    assert "no table h200_sxm/vllm/nothing" in output
+    assert "unknown table 'nothing': " in output
+    code, output = run("fit", "h300_sxm", "--perf-db", copy)
+    assert code == 2
+    assert "unknown system 'h300_sxm': did you mean h200_sxm" in output
 
 
 def test_gaps():

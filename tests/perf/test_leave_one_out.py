@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from aiconf.perf.leave_one_out import curvature, fits, left_out, power_of
+from aiconf.perf.leave_one_out import curvature, fits, left_out, powers
 from aiconf.perf.schema import schema_of
 
 
@@ -57,6 +57,27 @@ def test_shapes_are_not_mixed():
     assert (found.points, found.ends) == (0, 4)
 
 
+def attention(window):
+    """Prompts whose time grows with the square of their length."""
+    x = np.array([1, 2, 4, 8])
+    fixed = {
+        "dtype": "bf16", "kv_dtype": "bf16", "head_dim": 128, "window": window, "heads": 8,
+        "kv_heads": 1, "kernel": "a", "batch": 1,
+    }  # fmt: skip
+    columns = {name: np.array([value] * 4, dtype=object) for name, value in fixed.items()}
+    columns["window"] = columns["window"].astype(int)
+    return columns | {"isl": x, "seconds": 1.0 + x.astype(float) ** 2}
+
+
 def test_prompts_are_interpolated_in_the_square_as_the_reader_does():
-    assert power_of("prefill_attention", "isl") == 2
-    assert power_of("prefill_attention", "batch") == power_of("gemm", "m") == 1
+    """Not where a window bounds the work: the reader is linear there."""
+    schema = schema_of("prefill_attention")
+    whole, windowed = (
+        next(fit for fit in fits(attention(window), schema) if fit.axis == "isl")
+        for window in (0, 128)
+    )
+    assert whole.worst == pytest.approx(0.0, abs=1e-12)
+    assert windowed.worst == pytest.approx((5 + (65 - 5) / 3) / 17 - 1)
+    scopes = {"scope": np.array(["kernel", "module"]), "seconds": np.ones(2)}
+    assert powers(scopes, "mla_prefill", "isl").tolist() == [2.0, 1.0]
+    assert powers(scopes, "mla_prefill", "batch").tolist() == [1.0, 1.0]
