@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _REPEATS = 7
 # Sizes that fill a GPU, and that a CPU does in well under a second.
 _COPIED = {"cuda": 1 << 32, "cpu": 1 << 27}  # bytes
+_SHARE = 8  # of a GPU's free memory at most: source and target, and room
 _SIDE = {"cuda": 8192, "cpu": 1024}  # of the three dimensions of the product
 
 
@@ -29,8 +30,12 @@ def ceilings(device: str) -> tuple[float, dict[str, float]]:
         drawn = torch.empty(shape, device=device, dtype=torch.bfloat16)
         return drawn.normal_(generator=generator)
 
+    copied = _COPIED[kind]
+    if kind == "cuda":
+        copied = min(copied, int(torch.cuda.mem_get_info(device)[0]) // _SHARE)
+
     def copy() -> Callable[[], object]:
-        source = normal(_COPIED[kind] // 2)
+        source = normal(copied // 2)
         target = torch.empty_like(source)
         return lambda: target.copy_(source)
 
@@ -38,7 +43,7 @@ def ceilings(device: str) -> tuple[float, dict[str, float]]:
         a, b = normal(_SIDE[kind], _SIDE[kind]), normal(_SIDE[kind], _SIDE[kind])
         return lambda: torch.mm(a, b)
 
-    bandwidth = 2.0 * _COPIED[kind] / _typical(copy(), kind)
+    bandwidth = 2.0 * copied / _typical(copy(), kind)
     return bandwidth, {"bf16": 2.0 * _SIDE[kind] ** 3 / _typical(product(), kind)}
 
 

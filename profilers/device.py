@@ -85,15 +85,16 @@ def detect(kind: str, system: str = "", index: int = 0, *, idle: bool = False) -
     known = _system_of(seen.name)
     if known and system and load_system(system).name != known.name:
         raise UserError(f"this GPU is a {seen.name} ({known.name}), not {system}")
+    uuid = f"GPU-{str(getattr(seen, 'uuid', '')).removeprefix('GPU-')}"
+    if idle:  # before this process has a context: in a container it shows under another number
+        require_idle(uuid, index)
     facts = {
         "sm": 10 * seen.major + seen.minor,
         "memory_bytes": float(torch.cuda.mem_get_info(index)[0]),
         "cache_bytes": float(getattr(seen, "L2_cache_size", 0)),
         "index": index,
-        "uuid": f"GPU-{str(getattr(seen, 'uuid', '')).removeprefix('GPU-')}",
+        "uuid": uuid,
     }
-    if idle:
-        require_idle(facts["uuid"], index)
     if known or system:
         found = known or load_system(system)
         if found.gpu.sm != facts["sm"]:

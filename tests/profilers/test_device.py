@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from aiconf.errors import UserError
@@ -83,8 +84,28 @@ def test_a_busy_gpu_is_refused_before_it_is_given_work(gpu, monkeypatch):
     monkeypatch.setattr(watch, "_busy", lambda _selector: "it was 90 % busy")
     monkeypatch.setattr(watch, "_SETTLES", 0.0)
     monkeypatch.setattr(ceilings, "ceilings", lambda _device: pytest.fail("work was given"))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _i: pytest.fail("it has a context"))
     with pytest.raises(UserError, match="the GPU is busy: it was 90 % busy"):
         detect("cuda", idle=True)
+
+
+def test_peaks_are_measured_in_the_memory_that_is_free(monkeypatch):
+    """On a small GPU, or one that others fill: in a quarter of it."""
+    made = []
+    empty = torch.empty
+
+    def on_the_cpu(*shape, device, dtype):
+        made.append(int(np.prod(shape)) * dtype.itemsize)
+        return empty(8, 8, dtype=dtype)
+
+    monkeypatch.setattr(torch, "empty", on_the_cpu)
+    monkeypatch.setattr(torch, "Generator", lambda device: torch.default_generator)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    for free, largest in ((2 << 30, 256 << 20), (140 << 30, 4 << 30)):
+        made.clear()
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _d, free=free: (free, 0))
+        ceilings.ceilings("cuda:0")
+        assert max(made) == largest
 
 
 def test_the_processor_measures_its_own_peaks():
