@@ -81,9 +81,7 @@ def test_profilers_import_libraries_of_kernels_only_where_one_is_run():
     assert not libraries & loaded_by(f"import {', '.join(modules)}")
 
 
-@pytest.mark.parametrize(
-    "path", [*MODULES, *PROFILERS], ids=lambda p: str(p.relative_to(ROOT))
-)
+@pytest.mark.parametrize("path", [*MODULES, *PROFILERS], ids=lambda p: str(p.relative_to(ROOT)))
 def test_modules_are_small_and_documented(path):
     text = path.read_text("utf-8")
     assert text.count("\n") <= MOST_LINES
