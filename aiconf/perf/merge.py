@@ -76,7 +76,10 @@ def _write(holders: Sequence[Folder], place: Place, path: Path) -> list[int]:
     schema = schema_of(place[2])
     names = list(schema.key_names)
     rows = pd.concat(parts, ignore_index=True).drop_duplicates(names, keep="first")
-    write_table(rows.sort_values(names, kind="stable", ignore_index=True), schema, path)
+    try:
+        write_table(rows.sort_values(names, kind="stable", ignore_index=True), schema, path)
+    except ValueError as error:  # Arrow's too: a fraction or a giant where a count belongs
+        raise UserError(f"rows of {'/'.join(place)} do not fit its columns: {error}") from error
     return [int((rows["_of"] == i).sum()) for i in range(len(holders))]
 
 
@@ -90,7 +93,8 @@ def _rows(folder: Folder, entry: TableEntry) -> pd.DataFrame:
     file = folder.open(entry)
     extra = [name for name in MEASURED if name in file.schema_arrow.names]
     if extra:
-        rows = rows.assign(**file.read(columns=extra).to_pandas())
+        # By place: a file that pandas wrote may have an index of its own.
+        rows = rows.assign(**file.read(columns=extra).to_pandas(ignore_metadata=True))
     return rows
 
 

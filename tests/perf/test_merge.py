@@ -60,6 +60,16 @@ def test_origins_and_measured_columns_are_kept(two, tmp_path):
     assert rows.spread.isna().tolist() == [False, False, True]
 
 
+def test_measured_columns_stay_in_their_rows(two, tmp_path):
+    """In a file whose rows were sorted by its author, index and all."""
+    file = two[0] / "h200_sxm/torch/mla_bmm.parquet"
+    pd.read_parquet(file).sort_values("tokens", ascending=False).to_parquet(file)
+    (two[0] / "manifest.json").unlink()
+    merge(two, tmp_path / "out")
+    rows = pd.read_parquet(tmp_path / "out" / "h200_sxm/torch/mla_bmm.parquet")
+    assert rows.spread.tolist()[:2] == pytest.approx([0.01, 0.02])
+
+
 def test_into_a_folder_that_is_merged_itself(two, tmp_path):
     a, b = two
     (b / "manifest.json").write_text(
@@ -75,6 +85,25 @@ def test_a_table_of_one_folder_is_taken_byte_for_byte(two, tmp_path):
     merge([two[0]], tmp_path / "out")
     for name in ("manifest.json", "h200_sxm/torch/mla_bmm.parquet"):
         assert (tmp_path / "out" / name).read_bytes() == (two[0] / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "says"),
+    [
+        ("tokens", "many", "column tokens holds .*string.*, not int"),
+        ("tokens", 1.5, "do not fit its columns: Float value 1.5"),
+        ("tokens", 1 << 40, "do not fit its columns: Integer value 1099511627776"),
+        ("kernel", 3, "column kernel holds int64, not str"),
+        ("spread", "wide", "do not fit its columns: could not convert"),
+    ],
+)
+def test_columns_of_another_kind_are_said(two, tmp_path, column, value, says):
+    file = two[1] / "h200_sxm/torch/mla_bmm.parquet"
+    pd.read_parquet(file).tail(1).assign(**{column: value}).to_parquet(file)
+    (two[1] / "manifest.json").unlink()
+    with pytest.raises(UserError, match=says):
+        merge(two, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_damaged_table_changes_nothing(two, tmp_path):
