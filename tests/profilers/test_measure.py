@@ -44,8 +44,34 @@ def test_each_call_has_inputs_of_its_own(bench):
         seen.append(inputs["x"].data_ptr())
         return OPERATOR.kernels[0].prepare(key, inputs)
 
-    found = bench.measure(point(prepare))
-    assert len(seen) == len(set(seen)) == found.sets
+    patient = replace(bench, method=replace(LOOSE, sample_seconds=1.0))
+    found = patient.measure(point(prepare))
+    assert len(seen) == len(set(seen)) == found.sets == LOOSE.most_sets
+
+
+def test_a_disturbed_measurement_gets_a_second_chance_and_no_third(bench):
+    strict = replace(bench, method=replace(LOOSE, spread=0.1))
+
+    def measured(*disturbed):
+        left = list(disturbed)
+
+        def timer(calls, graph, method):
+            return Samples(np.array([1.0, 1.0, 9.0 if left.pop(0) else 1.0]), calls[0]())
+
+        return strict.measure(point(timer=timer))
+
+    assert isinstance(measured(True, False), Timed)
+    assert isinstance(measured(True, True, False), Refused)
+
+
+def test_what_is_flushed_is_larger_than_the_cache(monkeypatch):
+    torch = pytest.importorskip("torch")
+    made = []
+    monkeypatch.setattr(torch.cuda, "set_device", lambda _index: None)
+    monkeypatch.setattr(torch, "ones", lambda count, device: made.append(4 * count))
+    for cache in (50 << 20, 126 << 20):
+        Bench.on(replace(planned("h200_sxm"), cache_bytes=cache), Method(), 0)
+    assert made == [256 << 20, 378 << 20]
 
 
 def test_a_wrong_kernel_is_refused(bench):

@@ -72,6 +72,19 @@ def test_a_run_gives_tables_that_perf_db_takes(small, cpu, tmp_path):
     assert own == pytest.approx(by_point[name], rel=2**-12)
 
 
+def test_power_and_clocks_of_the_samples_enter_the_table(small, cpu, tmp_path, monkeypatch):
+    def between(_self, start, end):
+        assert start < end
+        return {"watt": 512.0, "sm_mhz": 1755.0}
+
+    monkeypatch.setattr("profilers.watch.Watch.between", between)
+    measure(tmp_path, cpu, stop_after=3)
+    finish(tmp_path)
+    rows = pd.read_parquet(tmp_path / "cpu/torch/gemm.parquet")
+    assert (rows.watt == 512.0).all()
+    assert (rows.sm_mhz == 1755.0).all()
+
+
 def test_the_manifest_says_how_it_was_measured(small, cpu, tmp_path):
     measure(tmp_path, cpu)
     finish(tmp_path)

@@ -17,6 +17,7 @@ class Gpu:
 
     def __init__(self):
         self.now, self.flushes, self.slept, self.capturing = 0.0, 0, 0, None
+        self.ready = 0.0  # work before the first flush
 
     def work(self, seconds, done):
         if self.capturing is None:
@@ -26,6 +27,7 @@ class Gpu:
             self.capturing.append((seconds, done))
 
     def flush(self):
+        self.ready = self.ready or self.now
         self.flushes += 1
         self.work(FLUSH, lambda: None)
 
@@ -86,12 +88,13 @@ def flushed(gpu):
 
 @pytest.mark.parametrize("graph", [True, False])
 def test_the_time_of_one_call_without_flush(gpu, graph):
-    method = Method(samples=(5, 9), warm_seconds=1e-4)
+    method = Method(samples=(5, 9), warm_seconds=1e-3)
     found = cuda_timer(flushed(gpu))(calls(gpu, 7), graph, method)
     assert found.seconds == pytest.approx(np.full(9, CALL))
     assert gpu.flushes == 9  # one before each sample, none inside
     assert found.spread == pytest.approx(0.0, abs=1e-6)
-    assert bool(gpu.slept) is not graph
+    assert gpu.slept == (0 if graph else 10)  # before every sample, and the first estimate
+    assert gpu.ready >= method.warm_seconds  # clocks are up before the first
 
 
 @pytest.mark.parametrize("graph", [True, False])
