@@ -18,8 +18,9 @@ from profilers import catalog, gemm, journal
 from profilers.journal import Journal
 from profilers.operator import Line
 from profilers.plan import Job, plan
-from profilers.run import run
+from profilers.run import Progress, _Loop, run
 from profilers.tables import finish
+from profilers.team import Alone
 from profilers.timing import Method
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -161,6 +162,17 @@ def test_a_point_that_the_budget_cannot_pay_is_passed_by(small, cpu, tmp_path):
     assert run(JOB, found, cpu, METHOD, tmp_path, lambda _line: None, budget=60.0)
     assert points(tmp_path)
     assert not any(name.endswith(" m=64") for name in points(tmp_path))
+
+
+@pytest.mark.parametrize(("elapsed", "line"), [(50.0, 1), (70.0, 0)])
+def test_the_last_part_of_a_budget_halves_gaps_of_lines_begun(small, cpu, elapsed, line):
+    found = plan(JOB, cpu, METHOD)
+    order = found.refinement
+    for _ in range(5):  # the first line; far from straight
+        track, place = order.seed()
+        order.add(track, place, 1e-3 if place in {0, len(M) - 1} else 1.0)
+    loop = _Loop(found, None, None, print, Progress(), Alone(), 100.0)
+    assert loop._next(elapsed)[0] == line
 
 
 def test_rows_of_an_earlier_table_are_not_measured_again(small, cpu, tmp_path):
