@@ -34,6 +34,7 @@ class Progress:
     refused: int = 0
     seconds: float = 0.0  # of measuring, over all sessions
     expected: float = 0.0  # what the plan expected for the same points
+    fatal: list[str] = field(default_factory=list)  # points that ended the process, to be noted
 
     @property
     def pace(self) -> float:
@@ -91,6 +92,8 @@ def replay(plan: Plan, reading: journal.Reading) -> Progress:
         place = plan.place(name)
         if place and times >= _ATTEMPTS:
             plan.refinement.add(*place, None)
+            progress.refused += 1
+            progress.fatal.append(name)
     return progress
 
 
@@ -118,7 +121,9 @@ def run(
     progress = _taken_up(job, plan, device, out, say, ranks)
     with journal.Journal(out, ranks.rank == 0) as book:
         session = facts.session(device, method, job.seed, driver_facts(device))
-        book.write({"kind": "session", **session})
+        why = f"ended the process {_ATTEMPTS} times"
+        lost = [{"kind": "refused", "point": p, "why": why, "wall": 0.0} for p in progress.fatal]
+        book.write({"kind": "session", **session}, *lost)
         limit = _limit(job, budget, progress)
         bench = Bench.on(device, method, job.seed)
         loop = _Loop(plan, bench, book, say, progress, ranks, limit)

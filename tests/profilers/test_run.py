@@ -143,6 +143,9 @@ def test_a_point_that_kills_the_process_twice_is_left(small, cpu, tmp_path):
     measure(tmp_path, cpu)
     assert guilty not in points(tmp_path)
     assert points(tmp_path)
+    measure(tmp_path, cpu)
+    refused = journal.read(tmp_path).of("refused")
+    assert [(r["point"], r["why"]) for r in refused] == [(guilty, "ended the process 2 times")]
 
 
 def test_a_budget_ends_the_run_and_is_spent_once(small, cpu, tmp_path):
