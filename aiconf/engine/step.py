@@ -275,6 +275,16 @@ class StepModel:
         scale = self.traits.scales.get(part, 1.0)
         self._curves(operator).add(part, time * (operator.count * scale), origin)
 
+    def once(self, operator: Operator) -> tuple[Array, Origins] | None:
+        """Seconds of one occurrence of an operator on the token grid, and where each came from.
+
+        None for what has no time of its own there: attention, pipeline sends, parts of kernels.
+        """
+        apart = (*ATTENTION, LinearScan, PipelineSend)
+        if isinstance(operator, apart) or self.fused(operator):
+            return None
+        return self._timer.timed(replace(operator, count=1))[1]
+
     def _curves(self, operator: Operator) -> Curves:
         """Whose tokens an operator's time depends on."""
         if isinstance(operator, Moe):

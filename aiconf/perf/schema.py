@@ -9,6 +9,12 @@ from aiconf.errors import unknown
 
 ROW_GROUP_ROWS = 8192  # rows that a selective read gets at least; also the unit of statistics
 SECONDS = "seconds"
+# Columns that a table may have besides: of rows that were measured with `aiconf profile`.
+MEASURED = {
+    "spread": "(90th - 10th percentile) / median of the samples",
+    "watt": "W, median of what was sampled meanwhile; empty where nothing was",
+    "sm_mhz": "MHz of the multiprocessors, likewise",
+}
 
 
 @dataclass(frozen=True)
