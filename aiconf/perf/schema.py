@@ -204,11 +204,24 @@ _ALL = (
         "collective",
         "Collective over GPUs",
         (
-            _text("op", "all_reduce, all_gather, reduce_scatter or all_to_all"),
+            _text("op", "all_reduce, all_gather, reduce_scatter, all_to_all, or send to one"),
             _KERNEL,
             _DTYPE,
             _number("gpus", "GPUs"),
             _number("bytes", "byte: the whole buffer of one GPU, the larger one of the two"),
+        ),
+    ),
+    Schema(
+        "transfer",
+        "KV blocks, scattered in both memories, moved by NIXL from one to the other",
+        (
+            _text("op", "read: asked for where they arrive; write: where they lie"),
+            _text("from", "vram or dram"),
+            _text("to", "vram or dram"),
+            _text("path", "local: processes on one GPU or its host; node: two GPUs; network"),
+            _KERNEL,
+            _number("block_bytes", "byte of one block, which is one descriptor"),
+            _number("blocks", "blocks of one transfer"),
         ),
     ),
     Schema(
