@@ -109,8 +109,7 @@ def _captured(row: list[Collective], kept: list[Tensor]) -> Callable[[], None]:
     # NCCL's watchdog thread queries events meanwhile, which only this mode lets it do.
     with row[0].context(), torch.cuda.graph(graph, capture_error_mode="thread_local"):
         kept[:] = [call() for call in row]
-
-    return graph.replay
+    return lambda: graph.replay()
 
 
 @cache

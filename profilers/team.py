@@ -125,7 +125,7 @@ def one_device(device: Device, team: Team) -> Device:
     UserError
         On every rank, when one of them has another GPU.
     """
-    first = team.share(device)
+    first: Device = team.share(device)
     if team.slowest(np.array([float(first.name != device.name)]))[0]:
         raise UserError(f"the ranks are on different devices; rank 0 has {first.name}")
     return replace(first, index=device.index, uuid=device.uuid)

@@ -241,6 +241,20 @@ _ALL = (
         ),
     ),
     Schema(
+        "iteration",
+        "One iteration of a whole engine, as a client of its server sees it",
+        (
+            _text("model", "checkpoint whose config.json the engine read"),
+            _text("config", "first 12 digits of the SHA-256 of that config.json"),
+            _text("layout", "parallel layout of the engine"),
+            _text("settings", "first 8 digits of the SHA-256 of its settings: see the manifest"),
+            _text("seen", "first: a lone prompt's first token; interval: between tokens of others"),
+            _number("prefill", "new prompt tokens"),
+            _number("decode", "sequences that get one token"),
+            _number("context", "tokens that each of these has in the cache, mean"),
+        ),
+    ),
+    Schema(
         "quantize",
         "Quantisation of activations",
         (
