@@ -9,12 +9,16 @@ import subprocess
 import threading
 import time
 from dataclasses import dataclass, field
+from functools import cache
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from aiconf.errors import UserError
-from profilers.device import Device
+
+if TYPE_CHECKING:
+    from profilers.device import Device
 
 # Query names of nvidia-smi (nvidia-smi --help-query-gpu), and how they are stored.
 _SAMPLED = {
@@ -25,21 +29,31 @@ _SAMPLED = {
 }
 _STATED = ("driver_version", "vbios_version", "power.limit", "clocks.max.sm", "clocks.max.mem",
            "persistence_mode", "mig.mode.current", "ecc.mode.current")  # fmt: skip
-_PERIOD_MS = 100
+_PERIOD_MS = 25
 _BUSY_PERCENT = 5.0  # of the time a kernel ran, while we ran none
+_SETTLES = 2.0  # seconds
 _BUSY_BYTES = 2e9  # more is held by somebody: a context of ours takes about half a GB
 
 
-def _query(device: Device, *words: str) -> str:
+def _ask(*words: str) -> str:
     """What nvidia-smi answers; "" where it is missing or refuses."""
     try:
         done = subprocess.run(
-            ["nvidia-smi", f"--id={device.uuid or device.index}", *words],
-            capture_output=True, text=True, check=True, timeout=20,
-        )  # fmt: skip
+            ["nvidia-smi", *words], capture_output=True, text=True, check=True, timeout=20
+        )
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout
+
+
+@cache
+def _selector(uuid: str, index: int) -> str:
+    """How nvidia-smi finds the GPU that torch measures: by number where it hides the UUID.
+
+    Numbers differ where CUDA_VISIBLE_DEVICES leaves GPUs out.
+    """
+    known = bool(uuid) and bool(_ask(f"--id={uuid}", "--list-gpus"))
+    return f"--id={uuid if known else index}"
 
 
 def _numbers(text: str) -> list[float]:
@@ -59,40 +73,43 @@ def driver_facts(device: Device) -> dict[str, str]:
         return {}
     found = {}
     for name in _STATED:  # one by one: a driver refuses the whole query for one unknown name
-        answer = _query(device, f"--query-gpu={name}", "--format=csv,noheader").strip()
+        words = (_selector(device.uuid, device.index), f"--query-gpu={name}")
+        answer = _ask(*words, "--format=csv,noheader").strip()
         if answer:
             found[name] = answer
     return found
 
 
-def require_idle(device: Device) -> None:
-    """Refuse a GPU that others use; must be called before this process uses it.
+def require_idle(uuid: str, index: int) -> None:
+    """Refuse a GPU that others use; must be called before this process gives it work.
 
     Raises
     ------
     UserError
-        Says who or what makes it busy.
+        Says who or what makes it busy, also after a moment: use is averaged over a second, and a
+        process that has just ended still shows.
     """
-    if device.kind == "cpu":
-        return
-    apps = _query(
-        device, "--query-compute-apps=pid,process_name,used_memory", "--format=csv,noheader"
-    )
+    selector = _selector(uuid, index)
+    if _busy(selector):
+        time.sleep(_SETTLES)
+        why = _busy(selector)
+        if why:
+            raise UserError(f"the GPU is busy: {why}; wait, or add --allow-busy")
+
+
+def _busy(selector: str) -> str:
+    """Who or what uses a GPU; "" where nobody seems to."""
+    columns = "--query-compute-apps=pid,process_name,used_memory"
+    apps = _ask(selector, columns, "--format=csv,noheader")
     others = [row for row in csv.reader(apps.splitlines()) if row and row[0] != str(os.getpid())]
-    state = _query(
-        device, "--query-gpu=utilization.gpu,memory.used", "--format=csv,noheader,nounits"
-    )
-    why = ""
     if others:
-        why = f"process {others[0][0].strip()} ({others[0][1].strip()}) runs on it"
-    elif state:
-        used, held = _numbers(state.splitlines()[0])
-        if used > _BUSY_PERCENT:
-            why = f"it was {used:.0f} % busy"
-        elif held * 2**20 > _BUSY_BYTES:
-            why = f"{held / 1024:.1f} GiB of its memory are in use"
-    if why:
-        raise UserError(f"the GPU is busy: {why}; wait, or add --allow-busy")
+        return f"process {others[0][0].strip()} ({others[0][1].strip()}) runs on it"
+    state = "--query-gpu=utilization.gpu,memory.used"
+    numbers = _numbers(_ask(selector, state, "--format=csv,noheader,nounits"))
+    used, held = numbers if len(numbers) == 2 else (0.0, 0.0)
+    if used > _BUSY_PERCENT:
+        return f"it was {used:.0f} % busy"
+    return f"{held / 1024:.1f} GiB of its memory are in use" if held * 2**20 > _BUSY_BYTES else ""
 
 
 @dataclass
@@ -108,7 +125,7 @@ class Watch:
         if self.device.kind == "cpu":
             return self
         command = [
-            "nvidia-smi", f"--id={self.device.uuid or self.device.index}",
+            "nvidia-smi", _selector(self.device.uuid, self.device.index),
             f"--query-gpu={','.join(_SAMPLED)}", "--format=csv,noheader,nounits",
             f"--loop-ms={_PERIOD_MS}",
         ]  # fmt: skip
@@ -143,6 +160,6 @@ class Watch:
         seen = [values for at, values in recent if at <= end]
         if not seen:
             return {}
-        middle = np.nanmedian(np.array(seen), axis=0)
-        pairs = zip(_SAMPLED.values(), middle, strict=True)
-        return {name: float(value) for name, value in pairs if np.isfinite(value)}
+        columns = zip(_SAMPLED.values(), np.array(seen).T, strict=True)
+        told = ((name, column[np.isfinite(column)]) for name, column in columns)
+        return {name: float(np.median(column)) for name, column in told if len(column)}
