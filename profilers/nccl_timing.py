@@ -109,7 +109,8 @@ def _captured(row: list[Collective], kept: list[Tensor]) -> Callable[[], None]:
     # NCCL's watchdog thread queries events meanwhile, which only this mode lets it do.
     with row[0].context(), torch.cuda.graph(graph, capture_error_mode="thread_local"):
         kept[:] = [call() for call in row]
-    return lambda: graph.replay()
+    replay: Callable[[], None] = graph.replay
+    return replay
 
 
 @cache

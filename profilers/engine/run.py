@@ -74,10 +74,13 @@ class Settings:
     limit: float | None = None  # seconds
     patience: float = 1800.0
     seed: int = 0
+    system: str = ""  # where the GPU is not recognised
 
     def record(self) -> dict[str, Any]:
         """As the journal holds it: also a job that `status` understands."""
-        job = Job(("engine",), (self.backend,), self.quick, self.limit, self.seed)
+        job = Job(
+            ("engine",), (self.backend,), self.quick, self.limit, self.seed, system=self.system
+        )
         return job.record() | {"engine": dataclasses.asdict(self)}
 
     @classmethod

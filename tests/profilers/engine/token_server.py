@@ -7,6 +7,7 @@ chunked server-sent events that state the tokens so far.
 
 import argparse
 import asyncio
+import contextlib
 import json
 import signal
 import sys
@@ -134,7 +135,5 @@ async def main():
 
 
 if __name__ == "__main__":
-    try:
+    with contextlib.suppress(RuntimeError):  # the loop was stopped
         asyncio.run(main())
-    except RuntimeError:
-        pass  # the loop was stopped
