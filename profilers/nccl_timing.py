@@ -40,11 +40,12 @@ def timer(calls: Sequence[Any], graph: bool, method: Method) -> Samples:
     ranks.together()
     sample()
     once = float(ranks.slowest(np.array([sample()]))[0])
-    taken = []
+    taken, begin = [], time.monotonic()
     for _ in range(method.repeats(once)):
         ranks.together()
         taken.append(sample())
-    return Samples(ranks.slowest(np.array(taken)) / len(row), output())
+    window = (begin, time.monotonic())
+    return Samples(ranks.slowest(np.array(taken)) / len(row), output(), window)
 
 
 def _host(row: list[Collective]) -> tuple[Callable[[], float], Callable[[], Tensor]]:

@@ -242,6 +242,7 @@ def error(_key: Key, _inputs: Inputs, output: Any) -> float:
 def timer(calls: Sequence[Any], _graph: bool, method: Method) -> Samples:
     """Time transfers by the clock of the host that asks; the others hear what it measured."""
     taken: list[float] = []
+    begin = end = time.monotonic()
     if calls[0].link:
         repeats = method.samples[0]
         while len(taken) < repeats:
@@ -250,11 +251,12 @@ def timer(calls: Sequence[Any], _graph: bool, method: Method) -> Samples:
                 call()
             taken.append((time.perf_counter() - start) / len(calls))
             repeats = method.repeats(taken[0] * len(calls))
+        end = time.monotonic()
         calls[0].spoil()
         calls[0]()
     if team.launched() > 1:
         taken = team.ranks().share(taken)
-    return Samples(np.array(taken), calls[0])
+    return Samples(np.array(taken), calls[0], (begin, end))
 
 
 OPERATORS = (

@@ -98,7 +98,9 @@ def _is_given(context: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def _text(before: Path, after: Path, found: list[Difference], figures: list[dict[str, Any]]) -> str:
+def _text(
+    before: Path, after: Path, found: list[Difference], figures: list[dict[str, Any]]
+) -> str:
     from aiconf.deploy.read.printable import printable
     from aiconf.report.table import Column, table
 

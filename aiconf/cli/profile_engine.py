@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from profilers.device import Device
-    from profilers.engine.run import Settings
+    from profilers.engine.settings import Settings
 
 
 def engine(
@@ -56,7 +56,7 @@ def engine(
     from aiconf.parallel import Parallel
     from profilers import journal
     from profilers.engine.points import load_of
-    from profilers.engine.run import Settings
+    from profilers.engine.settings import Settings
 
     if journal.exists(out):
         raise UserError(f"{out} holds a run: go on with `aiconf profile resume {out}`")
@@ -73,14 +73,15 @@ def measure(settings: Settings, out: Path, limit: float | None, allow_busy: bool
     """Measure or go on, and write tables and operating points."""
     from profilers.engine import run
     from profilers.engine.server import require
+    from profilers.engine.settings import spec_of
     from profilers.watch import require_idle
 
-    run.spec_of(settings)
+    spec_of(settings)
     if not settings.url:
         require(settings.backend)
     device = _device(settings)
     if not allow_busy and not settings.url:
-        require_idle(device)
+        require_idle(device.uuid, device.index)
     whole = run.run(settings, device, out, _say(), limit=limit)
     for line in run.finish(out):
         typer.echo(line)

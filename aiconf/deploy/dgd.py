@@ -56,7 +56,9 @@ class Deployment:
         return [model.document() for model in models if model is not None]
 
 
-def build(plan: Plan, options: Options | None = None, planner: Planner | None = None) -> Deployment:
+def build(
+    plan: Plan, options: Options | None = None, planner: Planner | None = None
+) -> Deployment:
     """Return the deployment of ``plan``, with ``planner`` beside it.
 
     Raises

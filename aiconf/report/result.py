@@ -95,7 +95,9 @@ class SearchResult:
 
         return search_text(self.document, style or Style())
 
-    def save(self, folder: str | Path, force: bool = False, options: Options | None = None) -> None:
+    def save(
+        self, folder: str | Path, force: bool = False, options: Options | None = None
+    ) -> None:
         """Write deployments, all candidates, the Pareto figure and the JSON, all or nothing.
 
         ``agg/`` and ``disagg/`` hold the Dynamo manifests and engine settings of the best
@@ -203,7 +205,9 @@ class EstimateResult:
 
         return estimate_text(self.document, style or Style())
 
-    def save(self, folder: str | Path, force: bool = False, options: Options | None = None) -> None:
+    def save(
+        self, folder: str | Path, force: bool = False, options: Options | None = None
+    ) -> None:
         """Write the deployment (``agg/`` or ``disagg/``) and ``result.json``, all or nothing.
 
         Raises

@@ -132,4 +132,6 @@ def _batched(setting: Setting, plan: Plan, first: Worker) -> tuple[Request, Foun
     sizes = sorted({min(2**power, most) for power in range(most.bit_length() + 1)})
     points = [estimate_point(replace(setting, prefill_batch=size)) for size in sizes]
     best = max(found.value("request_rate") for _, found in points)
-    return next(point for point in points if point[1].value("request_rate") >= _AS_GOOD * best)
+    return next(
+        point for point in points if point[1].value("request_rate") >= _AS_GOOD * best
+    )

@@ -87,7 +87,9 @@ def _request(setting: Setting, gpus: int) -> Request:
     )
 
 
-def _legal(setting: Setting, platform: Platform, text: str, apart: Apart | None = None) -> Variant:
+def _legal(
+    setting: Setting, platform: Platform, text: str, apart: Apart | None = None
+) -> Variant:
     parallel, traits = Parallel.parse(text), platform.traits
     problem = layout_problem(setting.spec, parallel) or traits.allows(
         parallel, moe=setting.spec.is_moe

@@ -5,31 +5,23 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import datetime
-import hashlib
-import json
 import platform
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 
 from aiconf import __version__
 from aiconf.errors import UserError
-from aiconf.model import ModelSpec
-from aiconf.model.library import checkpoints
-from aiconf.parallel import Parallel
 from profilers import facts, journal
 from profilers.device import Device
-from profilers.engine import checkpoint, operating
-from profilers.engine.client import EngineError, Server, get
+from profilers.engine import operating
+from profilers.engine.client import EngineError
 from profilers.engine.experiments import (
-    Load,
     Prompts,
     Seen,
     closed_loop,
@@ -37,9 +29,9 @@ from profilers.engine.experiments import (
     prompt_beside,
     static_batch,
 )
-from profilers.engine.points import Limits, Point, points
-from profilers.engine.server import LOG, Launch, Running, free_port, log_facts
-from profilers.plan import Job
+from profilers.engine.points import Point, points
+from profilers.engine.serving import Ready, serving
+from profilers.engine.settings import Settings, model_name, spec_of
 from profilers.run import clock
 from profilers.watch import Watch, driver_facts
 
@@ -47,66 +39,6 @@ SPREAD = 0.25  # widest (90th - 10th percentile) / median of a point: a network 
 _ATTEMPTS = 2  # a point that ended the server so often is not tried again
 _POINT_SECONDS = 900.0  # a point that takes longer is refused
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What was asked for; stored in the journal, so that a resumed run needs no options.
-
-    model: a name that aiconf knows, or a folder with a config.json. url: of a running server;
-    "": one is started. port: 0: a free one. memory, sequences: 0: the engine's defaults.
-    patience: seconds that a server may take to start.
-    """
-
-    backend: str
-    model: str
-    layout: Parallel = field(default_factory=Parallel)
-    url: str = ""
-    host: str = "127.0.0.1"
-    port: int = 0
-    context: int = 20480
-    budget: int = 8192
-    sequences: int = 0
-    memory: float = 0.0
-    extra: tuple[str, ...] = ()
-    quick: bool = False
-    loads: tuple[Load, ...] = ()
-    limit: float | None = None  # seconds
-    patience: float = 1800.0
-    seed: int = 0
-    system: str = ""  # where the GPU is not recognised
-
-    def record(self) -> dict[str, Any]:
-        """As the journal holds it: also a job that `status` understands."""
-        job = Job(
-            ("engine",), (self.backend,), self.quick, self.limit, self.seed, system=self.system
-        )
-        return job.record() | {"engine": dataclasses.asdict(self)}
-
-    @classmethod
-    def of(cls, record: dict[str, Any]) -> Settings:
-        """Read it back from the journal."""
-        known = record["engine"]
-        return cls(**known | {
-            "layout": Parallel(**known["layout"]), "extra": tuple(known["extra"]),
-            "loads": tuple(Load(**load) for load in known["loads"]),
-        })  # fmt: skip
-
-    @property
-    def flags(self) -> str:
-        """First 8 digits of the checksum of what decides how the engine runs."""
-        told = [self.context, self.budget, self.sequences, self.memory, *self.extra, self.url]
-        return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:8]
-
-
-@dataclass(frozen=True)
-class Ready:
-    """A server that answers, what it takes, and the process where it is ours."""
-
-    server: Server
-    limits: Limits
-    facts: dict[str, Any]
-    running: Running | None = None
 
 
 def run(
@@ -208,7 +140,7 @@ async def _measured(
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, asked)
     try:
-        async with _server(settings, out, say, stop) as ready:
+        async with serving(settings, out, say, stop) as ready:
             if ready is None:
                 return False
             keeping.book.write(_session(settings, device, ready))
@@ -219,100 +151,6 @@ async def _measured(
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
-
-
-@asynccontextmanager
-async def _server(
-    settings: Settings, out: Path, say: Say, stop: asyncio.Event
-) -> AsyncIterator[Ready | None]:
-    """A server that answers: the running one, or one that is started and ended; None: stopped."""
-    spec = spec_of(settings)
-    if settings.url:
-        yield await _attached(settings, spec)
-        return
-    folder = _folder(settings, spec, out)
-    launch = Launch(
-        settings.backend, folder, spec.name, settings.layout, settings.context,
-        settings.budget, settings.sequences, settings.memory, settings.extra,
-    )  # fmt: skip
-    port = free_port(settings.host, settings.port)
-    command = launch.command(settings.host, port)
-    say(f"starting {settings.backend} with dummy weights; its log: {out / LOG}")
-    running = Running.start(command, out / LOG, settings.host, port)
-    try:
-        begun = time.monotonic()
-        ready, stopped = (asyncio.create_task(wait) for wait in
-                          (running.ready(settings.patience), stop.wait()))  # fmt: skip
-        await asyncio.wait((ready, stopped), return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
-        if not ready.done():
-            ready.cancel()
-            yield None
-            return
-        ready.result()
-        say(f"ready after {time.monotonic() - begun:.0f} s")
-        said = log_facts(running.said())
-        limits = Limits(
-            settings.context, settings.budget, settings.sequences, said.get("kv_tokens", 0)
-        )
-        told = said | {"command": command, "config": checkpoint.digest(folder), "attached": ""}
-        yield Ready(Server(settings.host, port, spec.name), limits, told, running)
-    finally:
-        await asyncio.to_thread(running.stop)
-
-
-async def _attached(settings: Settings, spec: ModelSpec) -> Ready:
-    parts = urlsplit(settings.url)
-    host, port = parts.hostname, parts.port or 80
-    if parts.scheme != "http" or not host:
-        raise UserError(f"'{settings.url}' is no address of a server: write http://HOST:PORT")
-    status, text = await get(host, port, "/v1/models")
-    if status != 200:
-        raise UserError(f"no engine answers at {settings.url}")
-    try:
-        name = json.loads(text)["data"][0]["id"]
-    except (ValueError, LookupError, TypeError):
-        raise UserError(f"{settings.url} does not name its model at /v1/models") from None
-    _, version = await get(host, port, "/version")
-    told = {"attached": settings.url, "command": [], "config": _digest(spec, settings)}
-    if version:
-        told["version"] = _stated_version(version)
-    limits = Limits(settings.context, settings.budget, settings.sequences, 0)
-    return Ready(Server(host, port, name), limits, told)
-
-
-def _stated_version(text: bytes) -> str:
-    try:
-        return str(json.loads(text)["version"])
-    except (ValueError, LookupError, TypeError):
-        return ""
-
-
-def spec_of(settings: Settings) -> ModelSpec:
-    """The model that is served; ``UserError`` for one that is not known."""
-    return checkpoints(settings.model)[0]
-
-
-def _digest(spec: ModelSpec, settings: Settings) -> str:
-    given = Path(settings.model).expanduser()
-    if (given / "config.json").is_file():
-        return checkpoint.digest(given)
-    return hashlib.sha256(spec.checkpoint.encode()).hexdigest()[:12]
-
-
-def _folder(settings: Settings, spec: ModelSpec, out: Path) -> Path:
-    """The model folder the engine starts from; a tokenizer is made where a given one has none."""
-    given = Path(settings.model).expanduser()
-    if not (given / "config.json").is_file():
-        return checkpoint.write_checkpoint(spec, out / "model")
-    if any(given.glob("tokenizer*")):
-        return given.resolve()
-    made = out / "model"
-    made.mkdir(parents=True, exist_ok=True)
-    for path in given.glob("*.json"):
-        (made / path.name).write_bytes(path.read_bytes())
-    checkpoint.write_tokenizer(spec.vocab, spec.max_context, made)
-    return made
 
 
 def _session(settings: Settings, device: Device, ready: Ready) -> dict[str, Any]:
@@ -328,7 +166,7 @@ def _session(settings: Settings, device: Device, ready: Ready) -> dict[str, Any]
         "aiconf": __version__, "commit": facts.commit(),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "seed": settings.seed, "method": {"spread": SPREAD},
-        "engine": dataclasses.asdict(settings) | ready.facts,
+        "engine": dataclasses.asdict(settings) | ready.facts | {"model": model_name(settings)},
     }  # fmt: skip
 
 
@@ -411,7 +249,7 @@ async def _point(
 
 def _row(point: Point, seen: Seen, settings: Settings, ready: Ready) -> dict[str, Any]:
     row = {
-        "model": _model_name(settings), "config": ready.facts["config"],
+        "model": model_name(settings), "config": ready.facts["config"],
         "layout": str(settings.layout), "settings": settings.flags, "seen": point.seen,
         "prefill": point.prefill, "decode": point.decode, "context": round(seen.context),
     }  # fmt: skip
@@ -419,12 +257,6 @@ def _row(point: Point, seen: Seen, settings: Settings, ready: Ready) -> dict[str
         "kind": "point", "table": "iteration", "backend": settings.backend, "row": row,
         "seconds": seen.median, "spread": round(seen.spread, 5), "samples": len(seen.seconds),
     }  # fmt: skip
-
-
-def _model_name(settings: Settings) -> str:
-    """Id of the checkpoint; of a folder its name, since where it lies says nothing."""
-    spec = spec_of(settings)
-    return spec.name if Path(settings.model).expanduser().exists() else spec.checkpoint
 
 
 def _deployed(settings: Settings, ready: Ready, keeping: _Keeping) -> dict[str, Any]:
@@ -442,7 +274,7 @@ def _deployed(settings: Settings, ready: Ready, keeping: _Keeping) -> dict[str, 
         "hardware": load_system(system).gpu.name if known else session["device"]["name"],
         "num_gpus": one.gpus, "num_nodes": 1, "backend": settings.backend,
         "backend_version": session["libraries"].get(settings.backend, ""),
-        "model": _model_name(settings), "precision": spec.quantization.attention.partition("_")[0],
+        "model": model_name(settings), "precision": spec.quantization.attention.partition("_")[0],
         "serving_mode": "agg", "tp": one.tp, "pp": one.pp, "dp": one.dp, "ep": one.ep,
         "mtp/spec": "none",
         "notes": "; ".join(["dummy weights" if ready.running else "running server", *flags]),

@@ -73,7 +73,8 @@ def kv_dtype(flags: Flags, value: str | None) -> str | None:
         return None
     if value.lower() not in _KV_DTYPES:
         raise UserError(
-            f"{flags.where}: a KV cache of {value} is not modelled; known: {', '.join(_KV_DTYPES)}"
+            f"{flags.where}: a KV cache of {value} is not modelled; known: "
+            f"{', '.join(_KV_DTYPES)}"
         )
     return _KV_DTYPES[value.lower()]
 
@@ -93,3 +94,5 @@ def role_of(flags: Flags, mode: str | None) -> Role | None:
     if mode not in roles:
         raise UserError(f"{flags.where}: workers of mode {mode} are not modelled")
     return roles[mode]
+
+

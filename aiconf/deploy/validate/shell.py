@@ -79,7 +79,9 @@ def _kubernetes(word: str, env: Mapping[str, str]) -> str:
     return _substituted(_KUBERNETES, value, word)
 
 
-def _substituted(pattern: re.Pattern[str], value: Callable[[re.Match[str]], str], word: str) -> str:
+def _substituted(
+    pattern: re.Pattern[str], value: Callable[[re.Match[str]], str], word: str
+) -> str:
     """Substitute while the result could still be an argument; the rest stays as it is."""
     room = MOST - len(word)
 
