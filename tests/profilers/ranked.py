@@ -1,4 +1,4 @@
-"""What one rank does: a run of collectives over gloo into the folder given, as the CLI does it."""
+"""What one rank does: a run of an operator over ranks into the folder given, as the CLI does it."""
 
 import sys
 from pathlib import Path
@@ -12,11 +12,12 @@ from profilers.team import one_device, team
 from profilers.timing import method_of
 
 
-def main(out: Path, budget: float) -> None:
+def main(out: Path, budget: float, operator: str) -> None:
     with team("cpu") as ranks:
         device = one_device(detect("cpu"), ranks)
         known = journal.exists(out)
-        job = Job.of(journal.read(out).records[0]) if known else Job(ops=("nccl",), device="cpu")
+        new = Job((operator,), device="cpu")
+        job = Job.of(journal.read(out).records[0]) if known else new
         method = method_of("cpu")
         found = plan(job, device, method)
         say = print if ranks.rank == 0 else lambda _line: None
@@ -26,4 +27,4 @@ def main(out: Path, budget: float) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), float(sys.argv[2]))
+    main(Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3])
