@@ -23,7 +23,7 @@ import numpy as np
 
 from profilers import team
 from profilers.availability import needs
-from profilers.nixl_peer import Peer, Pool, agent_named, blocks
+from profilers.nixl_peer import Peer, Pool, agent_named, blocks, settle
 from profilers.operator import Inputs, Kernel, Key, Line, Operator, Work
 from profilers.timing import Method, Samples
 
@@ -185,7 +185,7 @@ class Transfer:
     def spoil(self) -> None:
         """Overwrite where the blocks arrive."""
         if self.link and self.key["op"] == "read":
-            _half(self.link.pool, 1).fill_(0)
+            _clear(self.link.pool)
         elif self.link:
             sides = self.link.sides("write", self.key["block_bytes"])
             self.link.move("write", sides, np.roll(self.own, 1), self.far)
@@ -199,7 +199,7 @@ class Transfer:
             arrived, sent = self.own, self.far
         else:
             arrived, sent = self.own, self.own
-            _half(pool, 1).fill_(0)
+            _clear(pool)
             back = (
                 blocks(self.link.agent, "", pool.facts(), 1, size),
                 blocks(self.link.agent, self.link.name, self.link.far, 1, size),
@@ -213,6 +213,11 @@ class Transfer:
 def _half(pool: Pool, half: int) -> Any:
     size = pool.data.numel() // 2
     return pool.data[half * size : (half + 1) * size]
+
+
+def _clear(pool: Pool) -> None:
+    _half(pool, 1).fill_(0)
+    settle(pool.data)
 
 
 def _blocks(pool: Pool, half: int, size: int) -> Any:

@@ -50,6 +50,7 @@ class Pool:
         device = f"cuda:{gpu}" if memory == "vram" else "cpu"
         data = torch.zeros(size, dtype=torch.uint8, device=device)
         data[: size // 2].copy_(torch.from_numpy(half))
+        settle(data)
         pool = cls(agent, memory, gpu if memory == "vram" else 0, data)
         place = (pool.address, size, pool.gpu, "")
         agent.register_memory([place], _TYPES[memory], backends=[PLUGIN])
@@ -67,6 +68,14 @@ class Pool:
             "memory": self.memory, "gpu": self.gpu, "address": self.address,
             "bytes": self.data.numel(),
         }  # fmt: skip
+
+
+def settle(data: Tensor) -> None:
+    """Wait until what was queued on a GPU's memory is done: NIXL does not wait for streams."""
+    if data.is_cuda:
+        import torch
+
+        torch.cuda.synchronize(data.device)
 
 
 def blocks(agent: Any, name: str, facts: dict[str, Any], half: int, block_bytes: int) -> Any:

@@ -37,6 +37,7 @@ from profilers.watch import Watch, driver_facts
 
 SPREAD = 0.25  # widest (90th - 10th percentile) / median of a point: a network is part of it
 _ATTEMPTS = 2  # a point that ended the server so often is not tried again
+_PAUSE = 0.02  # seconds between points: closed streams leave the engine, signals are heard
 _POINT_SECONDS = 900.0  # a point that takes longer is refused
 Say = Callable[[str], None]
 
@@ -184,6 +185,7 @@ async def _points(
             say(f"left out {count}: {why}")
     await _warm(ready, prompts)
     for place, point in enumerate(usable):
+        await asyncio.sleep(_PAUSE)
         if stop.is_set():
             return False
         if keeping.spent():
