@@ -117,6 +117,11 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
+def leads() -> bool:
+    """Whether this process is rank 0, which writes; also without torchrun."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def one_device(device: Device, team: Team) -> Device:
     """Rank 0's device with this rank's own index: all must plan the same points.
 

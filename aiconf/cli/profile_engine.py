@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from aiconf.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from profilers.device import Device
     from profilers.engine.settings import Settings
@@ -67,6 +67,13 @@ def engine(
         limit=_seconds(budget), patience=_seconds(start_timeout) or 1800.0, system=system,
     )  # fmt: skip
     measure(settings, out, None, allow_busy)
+
+
+def go_on(asked: Mapping[str, Any], out: Path, limit: float | None, allow_busy: bool) -> None:
+    """Go on with a run, as its journal says what was asked for."""
+    from profilers.engine.settings import Settings
+
+    measure(Settings.of(asked), out, limit, allow_busy)
 
 
 def measure(settings: Settings, out: Path, limit: float | None, allow_busy: bool) -> None:

@@ -105,7 +105,6 @@ def _taken_up(
     settings: Settings, out: Path, book: journal.Journal, device: Device
 ) -> dict[str, int]:
     if not journal.exists(out):
-        book.write(settings.record())
         return {}
     reading = journal.repair(out)
     if "engine" not in reading.records[0]:
@@ -144,6 +143,8 @@ async def _measured(
         async with serving(settings, out, say, stop) as ready:
             if ready is None:
                 return False
+            if not journal.exists(out):  # what never got so far may be asked for anew
+                keeping.book.write(settings.record())
             keeping.book.write(_session(settings, device, ready))
             with Watch(device) as watch:
                 return await _points(settings, ready, watch, stop, say, keeping, out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ class Settings:
         return job.record() | {"engine": dataclasses.asdict(self)}
 
     @classmethod
-    def of(cls, record: dict[str, Any]) -> Settings:
+    def of(cls, record: Mapping[str, Any]) -> Settings:
         """Read it back from the journal."""
         known = record["engine"]
         return cls(**known | {

@@ -105,7 +105,7 @@ def test_a_signal_while_the_server_starts_ends_it_at_once(tmp_path, monkeypatch)
     monkeypatch.setattr(Launch, "command", lambda self, host, port: words)
     threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGINT)).start()
     assert not engine_run.run(SETTINGS, H200, tmp_path, print)
-    assert not journal.read(tmp_path).of("session")
+    assert not journal.exists(tmp_path)
 
 
 def test_a_server_that_ends_is_an_error_of_one_line(tmp_path, monkeypatch):
@@ -113,6 +113,7 @@ def test_a_server_that_ends_is_an_error_of_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(Launch, "command", lambda self, host, port: words)
     with pytest.raises(UserError, match="RuntimeError: out of memory"):
         engine_run.run(SETTINGS, H200, tmp_path, print)
+    assert not journal.exists(tmp_path)
 
 
 def test_a_running_server_is_measured_by_its_address(tmp_path, serving):
