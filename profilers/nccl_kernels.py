@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from aiconf.system.catalog import load_system, system_names
 from profilers import team
 from profilers.availability import Missing, Unsupported, needs
 from profilers.nccl_timing import timer
@@ -35,7 +36,7 @@ class Collective:
 
     x: what this rank puts in; held: where it lies when the collective starts (the output too,
     where it works in place). member: whether this rank takes part. context: what a capture into
-    a CUDA graph happens within.
+    a CUDA graph happens within. least: seconds that the link alone takes; 0: not known.
     """
 
     x: Tensor
@@ -45,6 +46,7 @@ class Collective:
     gpus: int
     context: Callable[[], AbstractContextManager[Any]] = nullcontext
     output: Tensor | None = None  # where it does not make a new one
+    least: float = 0.0
 
     def __call__(self) -> Tensor:
         """Run it once; a rank outside of the group has nothing to do."""
@@ -56,6 +58,38 @@ class Collective:
             self.held.copy_(self.x)
         if self.output is not None and self.output is not self.held:
             self.output.fill_(float("nan") if self.output.is_floating_point() else 85)
+
+
+@cache
+def _nvlink(name: str) -> float:
+    """Bytes/s that a GPU of this name sends over NVLink, by its datasheet; 0: not known."""
+    for system in map(load_system, system_names()):
+        if system.device_name == name:
+            return system.nvlink_bandwidth
+    return 0.0
+
+
+def link_seconds(key: Key, bandwidth: float) -> float:
+    """Least seconds of a collective: every GPU sends all shards but its own, once.
+
+    A ring all-reduce sends them twice; switches that add (NVLink SHARP) need once.
+    """
+    share = 1.0 if key["op"] == "send" else (key["gpus"] - 1) / key["gpus"]
+    return float(key["bytes"] * share / bandwidth) if bandwidth else 0.0
+
+
+def bounded(prepare: Callable[[Key, Inputs], Collective]) -> Callable[[Key, Inputs], Collective]:
+    """Return ``prepare`` whose collectives know how fast the link could be."""
+
+    def known(key: Key, inputs: Inputs) -> Collective:
+        import torch
+
+        found = prepare(key, inputs)
+        if found.x.is_cuda:
+            found.least = link_seconds(key, _nvlink(torch.cuda.get_device_name(found.x.device)))
+        return found
+
+    return known
 
 
 def _member(gpus: int) -> bool:
@@ -251,21 +285,22 @@ _CUSTOM = (2, 4, 6, 8)
 def _custom(engine: str, graph: bool) -> Kernel:
     name = "custom_graph" if graph else "custom_eager"
     return Kernel(
-        name, engine, _over("cuda", engine), _own(gpus=_CUSTOM), engines_choice(engine),
+        name, engine, _over("cuda", engine), _own(gpus=_CUSTOM), bounded(engines_choice(engine)),
         graph=graph, timer=timer,
     )  # fmt: skip
 
 
 KERNELS = (
-    Kernel("nccl", "nccl", _over("cuda"), _any, torch_distributed, timer=timer),
-    Kernel("nccl_eager", "nccl", _over("cuda"), _any, torch_distributed, graph=False, timer=timer),
+    Kernel("nccl", "nccl", _over("cuda"), _any, bounded(torch_distributed), timer=timer),
+    Kernel("nccl_eager", "nccl", _over("cuda"), _any, bounded(torch_distributed), graph=False,
+           timer=timer),
     _custom("vllm", True),
     _custom("vllm", False),
     _custom("sglang", True),
     _custom("sglang", False),
     Kernel("symm_mem", "torch", _over("cuda"), _own(_LARGEST_SYMMETRIC, _CUSTOM),
-           symmetric_memory, timer=timer),
+           bounded(symmetric_memory), timer=timer),
     Kernel("allreduce_fusion", "flashinfer", _over("cuda", "vllm", "flashinfer"),
-           _own(gpus=_CUSTOM), flashinfer, timer=timer),
+           _own(gpus=_CUSTOM), bounded(flashinfer), timer=timer),
     Kernel("gloo", "gloo", _over("cpu"), _any, torch_distributed, graph=False, timer=timer),
 )  # fmt: skip

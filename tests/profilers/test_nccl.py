@@ -10,6 +10,7 @@ import pytest
 
 from profilers import journal, nccl
 from profilers.device import planned
+from profilers.nccl_kernels import link_seconds
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -109,3 +110,10 @@ def test_a_run_over_gloo_is_kept_and_goes_on(ranks, tmp_path):
     assert set(table.kernel) == {"gloo"}
     assert (table.seconds > 0).all()
     assert table.gpus.max() == ranks
+
+
+def test_the_link_bounds_a_collective():
+    key = {"op": "all_reduce", "dtype": "fp16", "gpus": 4, "bytes": 1 << 20}
+    assert link_seconds(key, 1e9) == pytest.approx(0.75 * (1 << 20) / 1e9)
+    assert link_seconds(key | {"op": "send", "gpus": 2}, 1e9) == pytest.approx((1 << 20) / 1e9)
+    assert link_seconds(key, 0.0) == 0.0
