@@ -133,31 +133,43 @@ def torch_distributed(key: Key, inputs: Inputs) -> Collective:
     return Collective(x, x, exchange, member, gpus, output=None if output is x else output)
 
 
-@cache
-def _communicator(engine: str, gpus: int) -> Any:
-    """An engine's communicator over the first ``gpus`` ranks; None on the others.
+def _agreed(gpus: int, make: Callable[[], Any]) -> Any:
+    """What ``make`` returns on each of the first ``gpus`` ranks; None on the others.
+
+    All ranks must come here in the same order, so callers keep the result (``cache``).
 
     Raises
     ------
     RuntimeError
-        On every rank, when it cannot work on one of them: else the others would wait for it.
+        On every rank, when it failed on one of them: else the others would wait for it.
     """
-    import torch
-
-    handshakes = team.group(gpus, "gloo")
-    team.group(gpus, "nccl")  # samples begin with it, on members only: all ranks make it here
     made, problem = None, ""
     if _member(gpus):
         try:
-            made = _makers()[engine](handshakes, torch.device("cuda", torch.cuda.current_device()))
-            if made.disabled:
-                problem = f"{engine} turned its all-reduce off here (see its log)"
+            made = make()
         except Exception as error:  # a library may raise anything: every rank must hear of it
             problem = f"{type(error).__name__}: {error}"
     problems = [found for found in team.ranks().gather(problem) if found]
     if problems:
         raise RuntimeError(problems[0])
     return made
+
+
+@cache
+def _communicator(engine: str, gpus: int) -> Any:
+    """An engine's communicator over the first ``gpus`` ranks; None on the others."""
+    import torch
+
+    handshakes = team.group(gpus, "gloo")
+    team.group(gpus, "nccl")  # samples begin with it, on members only: all ranks make it here
+
+    def make() -> Any:
+        made = _makers()[engine](handshakes, torch.device("cuda", torch.cuda.current_device()))
+        if made.disabled:
+            raise RuntimeError(f"{engine} turned its all-reduce off here (see its log)")
+        return made
+
+    return _agreed(gpus, make)
 
 
 def _makers() -> dict[str, Callable[[Any, Any], Any]]:
@@ -197,29 +209,46 @@ def engines_choice(engine: str) -> Callable[[Key, Inputs], Collective]:
     return prepare
 
 
+@cache
+def _fused(gpus: int, rows: int, width: int) -> Any:
+    """FlashInfer's communicator with a workspace for matrices of this shape."""
+    import torch
+
+    own = _communicator("flashinfer", gpus)
+
+    def make() -> Any:
+        shape = torch.empty(rows, width, dtype=torch.bfloat16, device=own.device)
+        if not own.should_use_fi_ar(shape):
+            raise RuntimeError("larger than the workspace that vLLM gives FlashInfer's all-reduce")
+        return own
+
+    return _agreed(gpus, make)
+
+
 def flashinfer(key: Key, inputs: Inputs) -> Collective:
     """FlashInfer's fused all-reduce without norm, in the workspace that vLLM gives it."""
     x, gpus = inputs["x"], key["gpus"]
-    own = _communicator("flashinfer", gpus)
     width = _HIDDEN if x.numel() % _HIDDEN == 0 else x.numel()
     rows = x.view(-1, width)
-    if own is not None and not own.should_use_fi_ar(rows):
-        raise RuntimeError("larger than the workspace that vLLM gives FlashInfer's all-reduce")
+    own = _fused(gpus, *rows.shape)
     return Collective(x, x, lambda _: own.all_reduce(rows).view(-1), own is not None, gpus)
 
 
 @cache
-def _symmetric(gpus: int, count: int) -> tuple[Any, bool]:
+def _symmetric(gpus: int, count: int) -> Any:
     """A buffer of ``count`` bf16 that all members reach, and whether NVSwitch can add in it."""
     import torch
     import torch.distributed._symmetric_memory as symmetric
 
     group = team.group(gpus, "nccl")
-    if not _member(gpus):
-        return None, False
-    buffer = symmetric.empty(count, dtype=torch.bfloat16, device=torch.cuda.current_device())
-    handle = symmetric.rendezvous(buffer, group.group_name)
-    return buffer, bool(handle.multicast_ptr)
+
+    def make() -> Any:
+        device = torch.device("cuda", torch.cuda.current_device())
+        buffer = symmetric.empty(count, dtype=torch.bfloat16, device=device)
+        handle = symmetric.rendezvous(buffer, group.group_name)
+        return buffer, bool(handle.multicast_ptr)
+
+    return _agreed(gpus, make)
 
 
 def symmetric_memory(key: Key, inputs: Inputs) -> Collective:
@@ -228,7 +257,7 @@ def symmetric_memory(key: Key, inputs: Inputs) -> Collective:
 
     x, gpus = inputs["x"], key["gpus"]
     group = team.group(gpus, "nccl")
-    buffer, switch = _symmetric(gpus, _LARGEST_SYMMETRIC // 2)
+    buffer, switch = _symmetric(gpus, _LARGEST_SYMMETRIC // 2) or (None, False)
     output = torch.empty_like(x)
 
     def reduce(tensor: Tensor) -> Tensor:
@@ -277,8 +306,7 @@ def _own(most: int = 1 << 62, gpus: tuple[int, ...] = ()) -> Unsupported:
     return unsupported
 
 
-# Group sizes of both engines' kernels (``_SUPPORTED_WORLD_SIZES``), and of FlashInfer's buffer
-# with its bytes (vllm 0.24.0, config/compilation.py, default_fi_allreduce_fusion_max_size_mb).
+# Group sizes of both engines' kernels (``_SUPPORTED_WORLD_SIZES``).
 _CUSTOM = (2, 4, 6, 8)
 
 

@@ -117,3 +117,7 @@ def test_the_link_bounds_a_collective():
     assert link_seconds(key, 1e9) == pytest.approx(0.75 * (1 << 20) / 1e9)
     assert link_seconds(key | {"op": "send", "gpus": 2}, 1e9) == pytest.approx((1 << 20) / 1e9)
     assert link_seconds(key, 0.0) == 0.0
+
+
+def test_what_fails_on_one_rank_is_heard_by_all():
+    under_torchrun(3, "agreed.py")
