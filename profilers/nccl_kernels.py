@@ -257,7 +257,8 @@ def symmetric_memory(key: Key, inputs: Inputs) -> Collective:
 
     x, gpus = inputs["x"], key["gpus"]
     group = team.group(gpus, "nccl")
-    buffer, switch = _symmetric(gpus, _LARGEST_SYMMETRIC // 2) or (None, False)
+    shared_by: tuple[Any, bool] = _symmetric(gpus, _LARGEST_SYMMETRIC // 2) or (None, False)
+    buffer, switch = shared_by
     output = torch.empty_like(x)
 
     def reduce(tensor: Tensor) -> Tensor:
