@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from aiconf.system.catalog import load_system, system_names
 from profilers import team
 from profilers.availability import Missing, Unsupported, needs
 from profilers.nccl_timing import timer
@@ -35,7 +36,7 @@ class Collective:
 
     x: what this rank puts in; held: where it lies when the collective starts (the output too,
     where it works in place). member: whether this rank takes part. context: what a capture into
-    a CUDA graph happens within.
+    a CUDA graph happens within. least: seconds that the link alone takes; 0: not known.
     """
 
     x: Tensor
@@ -45,6 +46,7 @@ class Collective:
     gpus: int
     context: Callable[[], AbstractContextManager[Any]] = nullcontext
     output: Tensor | None = None  # where it does not make a new one
+    least: float = 0.0
 
     def __call__(self) -> Tensor:
         """Run it once; a rank outside of the group has nothing to do."""
@@ -56,6 +58,38 @@ class Collective:
             self.held.copy_(self.x)
         if self.output is not None and self.output is not self.held:
             self.output.fill_(float("nan") if self.output.is_floating_point() else 85)
+
+
+@cache
+def _nvlink(name: str) -> float:
+    """Bytes/s that a GPU of this name sends over NVLink, by its datasheet; 0: not known."""
+    for system in map(load_system, system_names()):
+        if system.device_name == name:
+            return system.nvlink_bandwidth
+    return 0.0
+
+
+def link_seconds(key: Key, bandwidth: float) -> float:
+    """Least seconds of a collective: every GPU sends all shards but its own, once.
+
+    A ring all-reduce sends them twice; switches that add (NVLink SHARP) need once.
+    """
+    share = 1.0 if key["op"] == "send" else (key["gpus"] - 1) / key["gpus"]
+    return float(key["bytes"] * share / bandwidth) if bandwidth else 0.0
+
+
+def bounded(prepare: Callable[[Key, Inputs], Collective]) -> Callable[[Key, Inputs], Collective]:
+    """Return ``prepare`` whose collectives know how fast the link could be."""
+
+    def known(key: Key, inputs: Inputs) -> Collective:
+        import torch
+
+        found = prepare(key, inputs)
+        if found.x.is_cuda:
+            found.least = link_seconds(key, _nvlink(torch.cuda.get_device_name(found.x.device)))
+        return found
+
+    return known
 
 
 def _member(gpus: int) -> bool:
@@ -99,31 +133,43 @@ def torch_distributed(key: Key, inputs: Inputs) -> Collective:
     return Collective(x, x, exchange, member, gpus, output=None if output is x else output)
 
 
-@cache
-def _communicator(engine: str, gpus: int) -> Any:
-    """An engine's communicator over the first ``gpus`` ranks; None on the others.
+def _agreed(gpus: int, make: Callable[[], Any]) -> Any:
+    """What ``make`` returns on each of the first ``gpus`` ranks; None on the others.
+
+    All ranks must come here in the same order, so callers keep the result (``cache``).
 
     Raises
     ------
     RuntimeError
-        On every rank, when it cannot work on one of them: else the others would wait for it.
+        On every rank, when it failed on one of them: else the others would wait for it.
     """
-    import torch
-
-    handshakes = team.group(gpus, "gloo")
-    team.group(gpus, "nccl")  # samples begin with it, on members only: all ranks make it here
     made, problem = None, ""
     if _member(gpus):
         try:
-            made = _makers()[engine](handshakes, torch.device("cuda", torch.cuda.current_device()))
-            if made.disabled:
-                problem = f"{engine} turned its all-reduce off here (see its log)"
+            made = make()
         except Exception as error:  # a library may raise anything: every rank must hear of it
             problem = f"{type(error).__name__}: {error}"
     problems = [found for found in team.ranks().gather(problem) if found]
     if problems:
         raise RuntimeError(problems[0])
     return made
+
+
+@cache
+def _communicator(engine: str, gpus: int) -> Any:
+    """An engine's communicator over the first ``gpus`` ranks; None on the others."""
+    import torch
+
+    handshakes = team.group(gpus, "gloo")
+    team.group(gpus, "nccl")  # samples begin with it, on members only: all ranks make it here
+
+    def make() -> Any:
+        made = _makers()[engine](handshakes, torch.device("cuda", torch.cuda.current_device()))
+        if made.disabled:
+            raise RuntimeError(f"{engine} turned its all-reduce off here (see its log)")
+        return made
+
+    return _agreed(gpus, make)
 
 
 def _makers() -> dict[str, Callable[[Any, Any], Any]]:
@@ -163,29 +209,46 @@ def engines_choice(engine: str) -> Callable[[Key, Inputs], Collective]:
     return prepare
 
 
+@cache
+def _fused(gpus: int, rows: int, width: int) -> Any:
+    """FlashInfer's communicator with a workspace for matrices of this shape."""
+    import torch
+
+    own = _communicator("flashinfer", gpus)
+
+    def make() -> Any:
+        shape = torch.empty(rows, width, dtype=torch.bfloat16, device=own.device)
+        if not own.should_use_fi_ar(shape):
+            raise RuntimeError("larger than the workspace that vLLM gives FlashInfer's all-reduce")
+        return own
+
+    return _agreed(gpus, make)
+
+
 def flashinfer(key: Key, inputs: Inputs) -> Collective:
     """FlashInfer's fused all-reduce without norm, in the workspace that vLLM gives it."""
     x, gpus = inputs["x"], key["gpus"]
-    own = _communicator("flashinfer", gpus)
     width = _HIDDEN if x.numel() % _HIDDEN == 0 else x.numel()
     rows = x.view(-1, width)
-    if own is not None and not own.should_use_fi_ar(rows):
-        raise RuntimeError("larger than the workspace that vLLM gives FlashInfer's all-reduce")
+    own = _fused(gpus, *rows.shape)
     return Collective(x, x, lambda _: own.all_reduce(rows).view(-1), own is not None, gpus)
 
 
 @cache
-def _symmetric(gpus: int, count: int) -> tuple[Any, bool]:
+def _symmetric(gpus: int, count: int) -> Any:
     """A buffer of ``count`` bf16 that all members reach, and whether NVSwitch can add in it."""
     import torch
     import torch.distributed._symmetric_memory as symmetric
 
     group = team.group(gpus, "nccl")
-    if not _member(gpus):
-        return None, False
-    buffer = symmetric.empty(count, dtype=torch.bfloat16, device=torch.cuda.current_device())
-    handle = symmetric.rendezvous(buffer, group.group_name)
-    return buffer, bool(handle.multicast_ptr)
+
+    def make() -> Any:
+        device = torch.device("cuda", torch.cuda.current_device())
+        buffer = symmetric.empty(count, dtype=torch.bfloat16, device=device)
+        handle = symmetric.rendezvous(buffer, group.group_name)
+        return buffer, bool(handle.multicast_ptr)
+
+    return _agreed(gpus, make)
 
 
 def symmetric_memory(key: Key, inputs: Inputs) -> Collective:
@@ -194,7 +257,8 @@ def symmetric_memory(key: Key, inputs: Inputs) -> Collective:
 
     x, gpus = inputs["x"], key["gpus"]
     group = team.group(gpus, "nccl")
-    buffer, switch = _symmetric(gpus, _LARGEST_SYMMETRIC // 2)
+    shared_by: tuple[Any, bool] = _symmetric(gpus, _LARGEST_SYMMETRIC // 2) or (None, False)
+    buffer, switch = shared_by
     output = torch.empty_like(x)
 
     def reduce(tensor: Tensor) -> Tensor:
@@ -243,29 +307,29 @@ def _own(most: int = 1 << 62, gpus: tuple[int, ...] = ()) -> Unsupported:
     return unsupported
 
 
-# Group sizes of both engines' kernels (``_SUPPORTED_WORLD_SIZES``), and of FlashInfer's buffer
-# with its bytes (vllm 0.24.0, config/compilation.py, default_fi_allreduce_fusion_max_size_mb).
+# Group sizes of both engines' kernels (``_SUPPORTED_WORLD_SIZES``).
 _CUSTOM = (2, 4, 6, 8)
 
 
 def _custom(engine: str, graph: bool) -> Kernel:
     name = "custom_graph" if graph else "custom_eager"
     return Kernel(
-        name, engine, _over("cuda", engine), _own(gpus=_CUSTOM), engines_choice(engine),
+        name, engine, _over("cuda", engine), _own(gpus=_CUSTOM), bounded(engines_choice(engine)),
         graph=graph, timer=timer,
     )  # fmt: skip
 
 
 KERNELS = (
-    Kernel("nccl", "nccl", _over("cuda"), _any, torch_distributed, timer=timer),
-    Kernel("nccl_eager", "nccl", _over("cuda"), _any, torch_distributed, graph=False, timer=timer),
+    Kernel("nccl", "nccl", _over("cuda"), _any, bounded(torch_distributed), timer=timer),
+    Kernel("nccl_eager", "nccl", _over("cuda"), _any, bounded(torch_distributed), graph=False,
+           timer=timer),
     _custom("vllm", True),
     _custom("vllm", False),
     _custom("sglang", True),
     _custom("sglang", False),
     Kernel("symm_mem", "torch", _over("cuda"), _own(_LARGEST_SYMMETRIC, _CUSTOM),
-           symmetric_memory, timer=timer),
+           bounded(symmetric_memory), timer=timer),
     Kernel("allreduce_fusion", "flashinfer", _over("cuda", "vllm", "flashinfer"),
-           _own(gpus=_CUSTOM), flashinfer, timer=timer),
+           _own(gpus=_CUSTOM), bounded(flashinfer), timer=timer),
     Kernel("gloo", "gloo", _over("cpu"), _any, torch_distributed, graph=False, timer=timer),
 )  # fmt: skip

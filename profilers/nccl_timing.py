@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from profilers.nccl_kernels import Collective
 
+_ALLOWED = 0.98  # of the speed of light: datasheets round
 _SLEEP_CYCLES = 4_000_000  # about 2 ms: the host queues what stands before and in one sample
 _FLUSH_BYTES = 1 << 28  # several times the last-level cache of any GPU of ``systems/``
 
@@ -45,7 +46,13 @@ def timer(calls: Sequence[Any], graph: bool, method: Method) -> Samples:
         ranks.together()
         taken.append(sample())
     window = (begin, time.monotonic())
-    return Samples(ranks.slowest(np.array(taken)) / len(row), output(), window)
+    slowest = ranks.slowest(np.array(taken)) / len(row)
+    least = float(ranks.slowest(np.array([first.least]))[0])
+    if np.median(slowest) < _ALLOWED * least:
+        raise RuntimeError(
+            f"{np.median(slowest):.3g} s beats the speed of light over the link, {least:.3g} s"
+        )
+    return Samples(slowest, output(), window)
 
 
 def _host(row: list[Collective]) -> tuple[Callable[[], float], Callable[[], Tensor]]:

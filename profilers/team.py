@@ -153,15 +153,23 @@ def team(kind: str) -> Iterator[Team]:
     Raises
     ------
     UserError
-        The ranks cannot find each other.
+        The ranks cannot find each other, or there are more than GPUs.
     """
     if launched() == 1:
         yield Alone()
         return
-    import torch
+    from profilers.device import require_torch
+
+    torch = require_torch()
     import torch.distributed as dist
 
     if kind == "cuda":
+        count = torch.cuda.device_count()
+        if local_rank() >= count:
+            raise UserError(
+                f"{per_node()} ranks on this node and {count} GPUs: "
+                "torchrun's --nproc-per-node must not exceed them"
+            )
         torch.cuda.set_device(local_rank())
     try:
         dist.init_process_group("nccl" if kind == "cuda" else "gloo", timeout=_PATIENCE)

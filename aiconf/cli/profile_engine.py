@@ -29,7 +29,9 @@ def engine(
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Few compositions of a batch.")] = False,
     budget: Annotated[str, typer.Option(metavar="20m", help="Time to spend.")] = "",
-    max_model_len: Annotated[int, typer.Option(help="Tokens of one request at most.")] = 20480,
+    max_model_len: Annotated[
+        int, typer.Option(help="Tokens of one request; 0: 20480, or its most.")
+    ] = 0,
     max_num_batched_tokens: Annotated[int, typer.Option(help="Tokens of one iteration.")] = 8192,
     max_num_seqs: Annotated[int, typer.Option(help="Sequences at once; 0: its default.")] = 0,
     memory: Annotated[

@@ -31,7 +31,7 @@ from profilers.engine.experiments import (
 )
 from profilers.engine.points import Point, points
 from profilers.engine.serving import Ready, serving
-from profilers.engine.settings import Settings, model_name, spec_of
+from profilers.engine.settings import Settings, context_of, model_name, spec_of
 from profilers.run import clock
 from profilers.watch import Watch, driver_facts
 
@@ -271,7 +271,7 @@ def _deployed(settings: Settings, ready: Ready, keeping: _Keeping) -> dict[str, 
     session = reading.of("session")[-1]
     system = session["device"]["system"]
     known = system in system_names()
-    flags = [f"budget={settings.budget}", f"context={settings.context}", *settings.extra]
+    flags = [f"budget={settings.budget}", f"context={context_of(settings)}", *settings.extra]
     return {
         "date": session["date"][:10],
         "hardware": load_system(system).gpu.name if known else session["device"]["name"],

@@ -19,7 +19,7 @@ from profilers.engine import checkpoint
 from profilers.engine.client import Server, get
 from profilers.engine.points import Limits
 from profilers.engine.server import LOG, Launch, Running, free_port, log_facts
-from profilers.engine.settings import Settings, spec_of
+from profilers.engine.settings import Settings, context_of, spec_of
 
 Say = Callable[[str], None]
 
@@ -45,7 +45,7 @@ async def serving(
         return
     folder = _folder(settings, spec, out)
     launch = Launch(
-        settings.backend, folder, spec.name, settings.layout, settings.context,
+        settings.backend, folder, spec.name, settings.layout, context_of(settings),
         settings.budget, settings.sequences, settings.memory, settings.extra,
     )  # fmt: skip
     port = free_port(settings.host, settings.port)
@@ -66,7 +66,7 @@ async def serving(
         say(f"ready after {time.monotonic() - begun:.0f} s")
         said = log_facts(running.said())
         limits = Limits(
-            settings.context, settings.budget, settings.sequences, said.get("kv_tokens", 0)
+            context_of(settings), settings.budget, settings.sequences, said.get("kv_tokens", 0)
         )
         words = ["MODEL" if word == str(folder) else word for word in command[1:]]
         told = said | {"command": words, "config": checkpoint.digest(folder), "attached": ""}
@@ -91,7 +91,7 @@ async def _attached(settings: Settings, spec: ModelSpec) -> Ready:
     told = {"attached": settings.url, "command": [], "config": _digest(spec, settings)}
     if version:
         told["version"] = _stated_version(version)
-    limits = Limits(settings.context, settings.budget, settings.sequences, 0)
+    limits = Limits(context_of(settings), settings.budget, settings.sequences, 0)
     return Ready(Server(host, port, name), limits, told)
 
 

@@ -16,14 +16,17 @@ from aiconf.parallel import Parallel
 from profilers.engine.experiments import Load
 from profilers.plan import Job
 
+_CONTEXT = 20480  # room for the first looks at contexts of 8,192 and 16,384
+
 
 @dataclass(frozen=True)
 class Settings:
     """What was asked for; stored in the journal, so that a resumed run needs no options.
 
     model: a name that aiconf knows, or a folder with a config.json. url: of a running server;
-    "": one is started. port: 0: a free one. memory, sequences: 0: the engine's defaults.
-    patience: seconds that a server may take to start.
+    "": one is started. port: 0: a free one. context: tokens of one request; 0: ``_CONTEXT`` or
+    what the model has. memory, sequences: 0: the engine's defaults. patience: seconds that a
+    server may take to start.
     """
 
     backend: str
@@ -32,7 +35,7 @@ class Settings:
     url: str = ""
     host: str = "127.0.0.1"
     port: int = 0
-    context: int = 20480
+    context: int = 0
     budget: int = 8192
     sequences: int = 0
     memory: float = 0.0
@@ -76,3 +79,8 @@ def model_name(settings: Settings) -> str:
     """Id of the checkpoint; of a folder its name, since where it lies says nothing."""
     spec = spec_of(settings)
     return spec.name if Path(settings.model).expanduser().exists() else spec.checkpoint
+
+
+def context_of(settings: Settings) -> int:
+    """Tokens that one request may have."""
+    return settings.context or min(_CONTEXT, spec_of(settings).max_context)

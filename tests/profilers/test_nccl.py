@@ -2,14 +2,18 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from aiconf.errors import UserError
 from profilers import journal, nccl
 from profilers.device import planned
+from profilers.nccl_kernels import link_seconds
+from profilers.team import team
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -109,3 +113,39 @@ def test_a_run_over_gloo_is_kept_and_goes_on(ranks, tmp_path):
     assert set(table.kernel) == {"gloo"}
     assert (table.seconds > 0).all()
     assert table.gpus.max() == ranks
+
+
+def test_the_link_bounds_a_collective():
+    key = {"op": "all_reduce", "dtype": "fp16", "gpus": 4, "bytes": 1 << 20}
+    assert link_seconds(key, 1e9) == pytest.approx(0.75 * (1 << 20) / 1e9)
+    assert link_seconds(key | {"op": "send", "gpus": 2}, 1e9) == pytest.approx((1 << 20) / 1e9)
+    assert link_seconds(key, 0.0) == 0.0
+
+
+def test_more_ranks_than_gpus_are_refused(monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for name, value in (("WORLD_SIZE", "4"), ("LOCAL_WORLD_SIZE", "4"), ("LOCAL_RANK", "2")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="4 ranks on this node and 2 GPUs"), team("cuda"):
+        pass
+
+
+def test_a_port_in_use_is_one_line(monkeypatch):
+    pytest.importorskip("torch")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        for name, value in (("WORLD_SIZE", "2"), ("RANK", "0"), ("MASTER_ADDR", "127.0.0.1"),
+                            ("MASTER_PORT", str(taken.getsockname()[1]))):  # fmt: skip
+            monkeypatch.setenv(name, value)
+        with (
+            pytest.raises(UserError, match=r"the ranks cannot join: .*port") as raised,
+            team("cpu"),
+        ):
+            pass
+    assert "\n" not in str(raised.value)
+
+
+def test_what_fails_on_one_rank_is_heard_by_all():
+    under_torchrun(3, "agreed.py")

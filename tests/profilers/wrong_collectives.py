@@ -9,8 +9,10 @@ import torch
 from profilers import nccl
 from profilers.device import detect
 from profilers.nccl_kernels import torch_distributed
+from profilers.nccl_timing import timer
 from profilers.source import Source
 from profilers.team import one_device, team
+from profilers.timing import method_of
 
 
 def wrongs(output, rank):
@@ -38,6 +40,15 @@ def main(out: Path) -> None:
                 for name, wrong in wrongs(output, ranks.rank):
                     errors[name] = nccl.error(key, inputs, wrong)
                 found[f"{op} {dtype}"] = {"limit": limit, **errors}
+        inputs = nccl.draw(key, Source.of("cpu", 0, "light"))
+        call = torch_distributed(key, inputs)
+        call.least = 10.0  # seconds
+        try:
+            timer([call], False, method_of("cpu"))
+        except RuntimeError as refused:
+            assert "speed of light" in str(refused)
+        else:
+            raise AssertionError("faster than light")
         for everyone in ranks.gather(found):
             assert everyone == found, "the ranks disagree"
         if ranks.rank == 0:

@@ -1,5 +1,6 @@
 """Points, loads, model folders, command lines and logs of engines."""
 
+import dataclasses
 import importlib.util
 import json
 import sys
@@ -11,6 +12,7 @@ from aiconf.errors import UserError
 from aiconf.model import load_model
 from aiconf.model.checkpoint import read_config
 from aiconf.parallel import Parallel
+from aiconf.resources import data_dir
 from profilers.engine import gpu, server
 from profilers.engine.checkpoint import config_of, digest, write_checkpoint
 from profilers.engine.experiments import Load
@@ -123,6 +125,21 @@ def test_flags_of_both_engines(monkeypatch):
                   "--ep-size 4", "--disable-radix-cache",
                   "--chunked-prefill-size 2048"):  # fmt: skip
         assert words in sglang
+
+
+@pytest.mark.parametrize("path", sorted((data_dir("backends") / "flags").glob("[vs]*.json")),
+                         ids=lambda path: path.stem)  # fmt: skip
+def test_every_release_knows_the_flags(path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    engine = path.name.partition("-")[0]
+    spelt = json.loads(path.read_text())["flags"]  # of vLLM's engine, not of its HTTP server
+    known = {name for names in spelt for name in names.split()}
+    more = {"memory": 0.8, "sequences": 64}
+    words = dataclasses.replace(launch(engine, "tp2dp2ep4"), **more).command("h", 7)
+    flags = [word for word in words[3:] if word.startswith("--")]
+    assert len(flags) > 12
+    of_server = {"--host", "--port", "--disable-uvicorn-access-log"}
+    assert not [flag for flag in flags if flag not in known | of_server]
 
 
 def test_an_engine_that_is_missing_or_unknown_is_said():

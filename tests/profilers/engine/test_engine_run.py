@@ -17,7 +17,7 @@ from profilers.device import planned
 from profilers.engine import run as engine_run
 from profilers.engine.points import Point, load_of
 from profilers.engine.server import Launch
-from profilers.engine.settings import Settings
+from profilers.engine.settings import Settings, context_of
 
 SCRIPT = Path(__file__).with_name("token_server.py")
 H200 = planned("h200_sxm")
@@ -136,6 +136,13 @@ def test_a_folder_of_another_run_is_refused(tmp_path):
     other = dataclasses.replace(SETTINGS, budget=4096)
     with pytest.raises(UserError, match="other settings"):
         engine_run.run(other, H200, tmp_path, print)
+
+
+def test_the_context_is_what_the_model_has():
+    small = dataclasses.replace(SETTINGS, model="meta-llama/Llama-2-7b-hf")
+    assert context_of(SETTINGS) == 20480
+    assert context_of(small) == 4096
+    assert context_of(dataclasses.replace(small, context=2048)) == 2048
 
 
 def test_settings_survive_the_journal():
