@@ -71,7 +71,7 @@ def test_imports_run_downward(path):
 def test_profilers_import_nothing_above_perf(path):
     others = {other for other in named(path) if other != "__version__"}
     assert all(RANKS[other] <= RANKS["perf"] for other in others), others
-    assert "model" not in others
+    assert "model" not in others or path.parent.name == "engine"  # which serves a whole model
 
 
 def test_profilers_import_libraries_of_kernels_only_where_one_is_run():

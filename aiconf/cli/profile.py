@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aiconf.cli.options import one_of
+from aiconf.cli.profile_engine import engine, go_on
 from aiconf.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from profilers.plan import Job, Plan
 
 app = typer.Typer(help="Measure kernels of this machine into perf_db tables.", no_args_is_help=True)
+app.command("engine")(engine)
 
 _Ops = Annotated[
     str, typer.Option("--ops", metavar="A,B", help="Operators (see `list`); default: all.")
@@ -89,8 +91,9 @@ def run(
 ) -> None:  # fmt: skip
     """Measure into --out; stop with Ctrl-C at any time and go on with `resume`."""
     from profilers import journal
+    from profilers.team import leads
 
-    if journal.exists(out):
+    if leads() and journal.exists(out):
         raise UserError(f"{out} holds a run: go on with `aiconf profile resume {out}`")
     job = _job(ops, backend, quick, budget, seed, device, system, perf_db)
     _measure(job, out, None, allow_busy)
@@ -102,8 +105,11 @@ def resume(out: _Run, budget: _Budget = "", allow_busy: _Busy = False) -> None:
     from profilers import journal
     from profilers.plan import Job
 
-    job = Job.of(journal.read(out).records[0])
-    _measure(job, out, _seconds(budget), allow_busy)
+    asked = journal.read(out).records[0]
+    if "engine" in asked:
+        go_on(asked, out, _seconds(budget), allow_busy)
+    else:
+        _measure(Job.of(asked), out, _seconds(budget), allow_busy)
 
 
 @app.command()
@@ -178,35 +184,48 @@ def _here() -> Device:
     return Device("cpu", "", "cpu", 0, 0.0, 0.0, {}, 1.0, datasheet=False)
 
 
-def _plan(job: Job, device: Device) -> Plan:
+def _plan(job: Job, device: Device, *, shown: bool = True) -> Plan:
     """Lay out the points of a job and say what they come to."""
     from profilers.plan import plan
     from profilers.report import plan_lines
     from profilers.timing import method_of
 
     found = plan(job, device, method_of(device.kind))
-    for line in plan_lines(found, job):
+    for line in plan_lines(found, job) if shown else ():
         typer.echo(line)
     return found
 
 
 def _measure(job: Job, out: Path, budget: float | None, allow_busy: bool) -> None:
-    """Check the machine, show the plan, measure, and write the tables."""
+    """Check the machine, show the plan, measure, and write the tables; under torchrun, on all
+    ranks, of which the first one speaks and writes.
+    """
     from profilers.device import detect
     from profilers.measure import LostDevice
     from profilers.run import run
     from profilers.tables import finish
+    from profilers.team import local_rank, one_device, team
     from profilers.timing import method_of
 
-    device = detect(job.device, job.system, idle=not allow_busy)
-    found = _plan(job, device)
-    start = time.monotonic()
-    say = _progress()
-    try:
-        whole = run(job, found, device, method_of(device.kind), out, say, budget=budget)
-    except LostDevice as lost:
-        say(f"a kernel broke the GPU's context ({lost}): starting again")
-        _again(out, budget, time.monotonic() - start)
+    with team(job.device) as ranks:
+        found_here = detect(job.device, job.system, local_rank(), idle=not allow_busy)
+        device = one_device(found_here, ranks)
+        found = _plan(job, device, shown=ranks.rank == 0)
+        start = time.monotonic()
+        say = _progress() if ranks.rank == 0 else lambda _line: None
+        try:
+            whole = run(
+                job, found, device, method_of(device.kind), out, say, team=ranks, budget=budget
+            )
+        except LostDevice as lost:
+            if ranks.size > 1:
+                raise UserError(
+                    f"a kernel broke a GPU's context ({lost}): go on with `resume`, under torchrun"
+                ) from lost
+            say(f"a kernel broke the GPU's context ({lost}): starting again")
+            _again(out, budget, time.monotonic() - start)
+        if ranks.rank:
+            return
     if sys.stdout.isatty():
         typer.echo()
     for place, rows in finish(out).items():

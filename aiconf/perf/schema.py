@@ -216,11 +216,24 @@ _ALL = (
         "collective",
         "Collective over GPUs",
         (
-            _text("op", "all_reduce, all_gather, reduce_scatter or all_to_all"),
+            _text("op", "all_reduce, all_gather, reduce_scatter, all_to_all, or send to one"),
             _KERNEL,
             _DTYPE,
             _number("gpus", "GPUs"),
             _number("bytes", "byte: the whole buffer of one GPU, the larger one of the two"),
+        ),
+    ),
+    Schema(
+        "transfer",
+        "KV blocks, scattered in both memories, moved by NIXL from one to the other",
+        (
+            _text("op", "read: asked for where they arrive; write: where they lie"),
+            _text("from", "vram or dram"),
+            _text("to", "vram or dram"),
+            _text("path", "local: processes on one GPU or its host; node: two GPUs; network"),
+            _KERNEL,
+            _number("block_bytes", "byte of one block, which is one descriptor"),
+            _number("blocks", "blocks of one transfer"),
         ),
     ),
     Schema(
@@ -237,6 +250,20 @@ _ALL = (
             _number("experts", "routed experts"),
             _number("sms", "multiprocessors given to communication; 0: the kernel's own choice"),
             _number("tokens", "tokens of one GPU"),
+        ),
+    ),
+    Schema(
+        "iteration",
+        "One iteration of a whole engine, as a client of its server sees it",
+        (
+            _text("model", "checkpoint whose config.json the engine read"),
+            _text("config", "first 12 digits of the SHA-256 of that config.json"),
+            _text("layout", "parallel layout of the engine"),
+            _text("settings", "first 8 digits of the SHA-256 of its settings: see the manifest"),
+            _text("seen", "first: a lone prompt's first token; interval: between tokens of others"),
+            _number("prefill", "new prompt tokens"),
+            _number("decode", "sequences that get one token"),
+            _number("context", "tokens that each of these has in the cache, mean"),
         ),
     ),
     Schema(
