@@ -35,7 +35,7 @@ from aiconf.model.operators import (
 from aiconf.model.spec import ModelSpec
 from aiconf.parallel import Parallel
 from aiconf.perf.collective import send_seconds
-from aiconf.perf.origin import Origin, unmeasured
+from aiconf.perf.origin import Origin, Origins, unmeasured
 from aiconf.perf.tables import Tables
 
 
