@@ -88,7 +88,7 @@ def detect(kind: str, system: str = "", index: int = 0) -> Device:
         "memory_bytes": float(torch.cuda.mem_get_info(index)[0]),
         "cache_bytes": float(getattr(seen, "L2_cache_size", 0)),
         "index": index,
-        "uuid": f"GPU-{seen.uuid}" if hasattr(seen, "uuid") else "",
+        "uuid": f"GPU-{str(getattr(seen, 'uuid', '')).removeprefix('GPU-')}",
     }
     if known or system:
         found = known or load_system(system)

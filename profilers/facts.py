@@ -52,8 +52,15 @@ def session(device: Device, method: Method, seed: int, driver: dict[str, str]) -
     """Everything about this session that a reader of the tables may ask for."""
     import torch
 
+    from profilers.ceilings import ceilings
+
+    reached = (device.bandwidth, dict(device.flops))
+    if device.datasheet:
+        reached = ceilings(device.torch)
+
     return {
         "device": asdict(device) | {"flops": dict(device.flops)},
+        "ceilings": {"bytes_per_s": reached[0], "flops": reached[1]},  # seen here, not peaks
         "driver": driver,
         "cuda": torch.version.cuda or "",
         "libraries": versions(),

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from profilers.device import Device
     from profilers.source import Source
 
-# Tokens of an iteration: powers of two and, between them, where tiles of 64 to 256 rows end.
+# Tokens of an iteration: powers of two, one more (a tile of rows that is nearly empty: time is a
+# stair of waves of tiles), and some between.
 _M = (
-    *(1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256, 512, 768, 1024, 1536, 2048, 3072),
-    *(4096, 8192, 16384, 32768),
+    *(1, 2, 4, 8, 16, 32, 48, 64, 65, 96, 128, 129, 192, 256, 257, 512, 513, 768, 1024, 1025),
+    *(1536, 2048, 3072, 4096, 8192, 16384, 32768),
 )
 # Widths of weights on one GPU, coarse ones first; all are among those of the imported tables,
 # so that the two can be compared point by point.

@@ -21,6 +21,7 @@ class Timed:
     samples: int
     sets: int  # different sets of inputs, and calls per sample
     error: float  # relative, against the float64 reference
+    window: tuple[float, float] = (0.0, 0.0)  # time.monotonic of first and last sample
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,11 @@ class Bench:
     @classmethod
     def on(cls, device: Device, method: Method, seed: int) -> Bench:
         """Set up the timer of ``device``."""
-        if device.kind == "cpu":
-            return cls(device, method, seed, cpu_timer)
         import torch
 
+        if device.kind == "cpu":
+            torch.set_num_threads(1)  # threads that wait for a shared core spread the samples
+            return cls(device, method, seed, cpu_timer)
         torch.cuda.set_device(device.index)
         count = int(max(method.flush * device.cache_bytes, 1 << 28)) // 4
         flushed = torch.ones(count, device=device.torch)
@@ -108,7 +110,8 @@ class Bench:
                 f"{samples.median:.3g} s beats the speed of light, {light:.3g} s: "
                 "something was not computed"
             )
-        return Timed(samples.median, samples.spread, len(samples.seconds), sets, error)
+        count = len(samples.seconds)
+        return Timed(samples.median, samples.spread, count, sets, error, samples.window)
 
     def _draw(self, point: Point, copy: int) -> Inputs:
         source = Source.of(self.device.torch, self.seed, point.name, copy)

@@ -6,11 +6,15 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import chain, zip_longest
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from aiconf.errors import UserError
+from aiconf.perf.manifest import read_entries
+from aiconf.perf.schema import SECONDS
+from aiconf.perf.store import Folder
 from profilers import catalog
 from profilers.device import Device
 from profilers.operator import Kernel, Line, Operator, Point
@@ -36,6 +40,7 @@ class Job:
     seed: int = 0
     device: str = "cuda"
     system: str = ""
+    perf_db: str = ""  # folder whose rows need not be measured again
 
     @classmethod
     def of(cls, record: dict[str, Any]) -> Job:
@@ -56,6 +61,7 @@ class Plan:
     refinement: Refinement
     lines: list[tuple[Operator, Kernel, Line]]
     left_out: Counter[str] = field(default_factory=Counter)  # reason -> points
+    known: int = 0  # points that an earlier table holds
     _places: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def point(self, track: int, place: int) -> Point:
@@ -79,7 +85,8 @@ class Plan:
 
     def first_looks(self) -> int:
         """Points that are measured before any refinement."""
-        return sum(len(track.seeds()) for track in self.refinement.tracks)
+        tracks = self.refinement.tracks
+        return sum(track.open(place) for track in tracks for place in track.seeds())
 
 
 def plan(job: Job, device: Device, method: Method) -> Plan:
@@ -98,7 +105,32 @@ def plan(job: Job, device: Device, method: Method) -> Plan:
         found += [one for one in each if one is not None]
     _require_some(found, job, left_out)
     tracks = [_track(operator, line, device, method) for operator, _, line in found]
-    return Plan(device, Refinement(tracks), found, left_out)
+    made = Plan(device, Refinement(tracks), found, left_out)
+    if job.perf_db:
+        made.known = _take_known(made, Path(job.perf_db))
+    return made
+
+
+def _take_known(made: Plan, path: Path) -> int:
+    """Count rows of earlier tables as measured, so that refinement starts from them."""
+    folder = Folder(path, read_entries(path))
+    rows: dict[tuple[str, str], dict[tuple[Any, ...], float]] = {}
+    known = 0
+    for track, (operator, kernel, line) in enumerate(made.lines):
+        table = (kernel.backend, operator.table)
+        entry = folder.entries.get((made.device.system, *table))
+        if entry is None:
+            continue
+        if table not in rows:
+            columns = folder.select(entry, {})
+            keys = zip(*(columns[name].tolist() for name in operator.schema.key_names), strict=True)
+            rows[table] = dict(zip(keys, columns[SECONDS].tolist(), strict=True))
+        for place in range(len(line.values)):
+            seconds = rows[table].get(tuple(made.point(track, place).row.values()))
+            if seconds:
+                made.refinement.add(track, place, seconds)
+                known += 1
+    return known
 
 
 def _lines(

@@ -20,7 +20,7 @@ def plan_lines(plan: Plan, job: Job) -> Iterator[str]:
     counts: dict[tuple[str, str], list[float]] = {}
     for (operator, kernel, _), track in zip(plan.lines, plan.refinement.tracks, strict=True):
         count = counts.setdefault((operator.name, kernel.backend), [0, 0, 0, 0.0])
-        seeds = track.seeds()
+        seeds = [place for place in track.seeds() if track.open(place)]
         count[0] += 1
         count[1] += len(seeds)
         count[2] += len(track.values)
@@ -38,6 +38,8 @@ def plan_lines(plan: Plan, job: Job) -> Iterator[str]:
     )
     if job.budget is not None:
         yield f"  budget {clock(job.budget)}: lines in order of worth, then the worst gaps of them"
+    if plan.known:
+        yield f"  {plan.known} points are known from {job.perf_db}"
     for reason, _ in sorted(plan.left_out.items()):
         yield f"  left out: {reason}"
 

@@ -203,7 +203,7 @@ class _Loop:
                 "kind": "point", "table": point.operator.table, "backend": point.kernel.backend,
                 "row": point.row, "seconds": result.seconds, "spread": round(result.spread, 5),
                 "samples": result.samples, "sets": result.sets, "error": result.error,
-                **watch.between(start, end),
+                **watch.between(*result.window),
             }  # fmt: skip
         else:
             record |= {"kind": "refused", "why": result.why}

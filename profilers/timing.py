@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from profilers.operator import Call
@@ -45,6 +46,8 @@ class Method:
         Widest (90th - 10th percentile) / median that is accepted.
     flush
         Bytes read between samples, in sizes of the last-level cache.
+    warm_seconds
+        Work before the first sample, so that a GPU that idled has raised its clocks.
     """
 
     samples: tuple[int, int] = (11, 51)
@@ -54,6 +57,7 @@ class Method:
     memory_share: float = 0.35
     spread: float = 0.10
     flush: float = 3.0
+    warm_seconds: float = 0.01
 
     def calls(self, seconds: float, set_bytes: float, memory_bytes: float) -> int:
         """Calls of one sample, each on inputs of its own, for a call of about ``seconds``."""
@@ -73,10 +77,14 @@ def method_of(kind: str) -> Method:
 
 @dataclass(frozen=True)
 class Samples:
-    """Seconds of one call, one per sample, and the last output of the first set of inputs."""
+    """Seconds of one call, one per sample, and the last output of the first set of inputs.
+
+    window: ``time.monotonic`` at the first and after the last sample.
+    """
 
     seconds: Array
     output: Tensor
+    window: tuple[float, float] = (0.0, 0.0)
 
     @property
     def median(self) -> float:
@@ -90,24 +98,34 @@ class Samples:
         return float((high - low) / self.median)
 
 
+def poison(output: Tensor) -> None:
+    """Fill an output with bytes of ones, NaN in every float format: what is not written shows."""
+    import torch
+
+    if output.is_contiguous():
+        output.view(torch.uint8).fill_(255)
+    else:
+        output.fill_(float("nan"))
+
+
 Timer = Callable[[Sequence["Call"], bool, Method], Samples]
 
 
 def once(device: str) -> Callable[[Call], float]:
     """Return what times a single warm call, roughly: to decide how many to take."""
-    import torch
+    return _once_cpu if device == "cpu" else _once_cuda
 
-    def wall(call: Call) -> float:
-        call()
-        if device != "cpu":
-            torch.cuda.synchronize()
-        start = time.perf_counter()
-        call()
-        if device != "cpu":
-            torch.cuda.synchronize()
-        return time.perf_counter() - start
 
-    return wall
+def _once_cpu(call: Call) -> float:
+    call()
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def _once_cuda(call: Call) -> float:
+    call()
+    return _between_events(call, _host_seconds(call))
 
 
 def cpu_timer(calls: Sequence[Call], _graph: bool, method: Method) -> Samples:
@@ -116,15 +134,16 @@ def cpu_timer(calls: Sequence[Call], _graph: bool, method: Method) -> Samples:
         call()
     taken: list[float] = []
     repeats = method.samples[0]
+    begin = time.monotonic()
     while len(taken) < repeats:
         start = time.perf_counter()
         for call in calls:
-            output = call()
+            call()
         taken.append((time.perf_counter() - start) / len(calls))
         repeats = method.repeats(taken[0] * len(calls))
-    output.fill_(float("nan"))
-    del output
-    return Samples(np.array(taken), calls[0]())
+    window = (begin, time.monotonic())
+    poison(calls[0]())
+    return Samples(np.array(taken), calls[0](), window)
 
 
 def cuda_timer(flushed: Tensor) -> Timer:
@@ -133,42 +152,70 @@ def cuda_timer(flushed: Tensor) -> Timer:
 
     def timer(calls: Sequence[Call], graph: bool, method: Method) -> Samples:
         run, output = _captured(calls) if graph else _queued(calls)
-        run()
+        # A replay is one launch, which the flush hides; calls of their own queue behind a sleep.
+        host = 0.0 if graph else _host_seconds(run)
+        about = _between_events(run, host)
+        for _ in range(int(method.warm_seconds / max(about, 1e-6))):
+            run()
         torch.cuda.synchronize()
-        begin, end = _events(1)
-        begin[0].record()
-        run()
-        end[0].record()
-        torch.cuda.synchronize()
-        repeats = method.repeats(begin[0].elapsed_time(end[0]) / 1e3)
-        begin, end = _events(repeats)
-        output().fill_(float("nan"))  # what the replays do not write shows in the check
-        for start, stop in zip(begin, end, strict=True):
+        poison(output())
+        events = [_events() for _ in range(method.repeats(about))]
+        begin = time.monotonic()
+        for start, stop in events:
             flushed.sum()
-            if not graph:
-                torch.cuda._sleep(_SLEEP_CYCLES)
+            _sleep(host)
             start.record()
             run()
             stop.record()
         torch.cuda.synchronize()
-        pairs = zip(begin, end, strict=True)
-        taken = [start.elapsed_time(stop) / 1e3 / len(calls) for start, stop in pairs]
-        return Samples(np.array(taken), output())
+        window = (begin, time.monotonic())
+        taken = [start.elapsed_time(stop) / 1e3 / len(calls) for start, stop in events]
+        return Samples(np.array(taken), output(), window)
 
     return timer
 
 
-# Long enough for the host to queue the calls of one sample, which are up to ``most_sets``.
-_SLEEP_CYCLES = 2_000_000  # about a millisecond
+_FASTEST_CLOCK = 2.5e9  # Hz, more than any GPU's: a sleep may be longer than asked for
+_MARGIN = 2.0  # the host may be slower the next time
 
 
-def _events(count: int) -> tuple[list[torch.cuda.Event], list[torch.cuda.Event]]:  # type: ignore[name-defined]  # noqa: F821
+def _host_seconds(run: Callable[[], object]) -> float:
+    """Seconds in which the host launches what ``run`` launches."""
     import torch
 
-    def some() -> list[torch.cuda.Event]:
-        return [torch.cuda.Event(enable_timing=True) for _ in range(count)]
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    run()
+    taken = time.perf_counter() - start
+    torch.cuda.synchronize()
+    return taken
 
-    return some(), some()
+
+def _sleep(host: float) -> None:
+    """Keep the GPU waiting while the host launches what takes it ``host`` seconds."""
+    import torch
+
+    if host:
+        torch.cuda._sleep(int(_MARGIN * host * _FASTEST_CLOCK))
+
+
+def _events() -> tuple[torch.cuda.Event, torch.cuda.Event]:
+    import torch
+
+    return torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+
+
+def _between_events(run: Callable[[], object], host: float) -> float:
+    """Seconds of one run on the GPU."""
+    import torch
+
+    start, stop = _events()
+    _sleep(host)
+    start.record()
+    run()
+    stop.record()
+    torch.cuda.synchronize()
+    return float(start.elapsed_time(stop)) / 1e3
 
 
 def _captured(calls: Sequence[Call]) -> tuple[Callable[[], None], Callable[[], Tensor]]:

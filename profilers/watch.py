@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from dataclasses import dataclass, field
+from functools import cache
 from types import TracebackType
 
 import numpy as np
@@ -25,21 +26,34 @@ _SAMPLED = {
 }
 _STATED = ("driver_version", "vbios_version", "power.limit", "clocks.max.sm", "clocks.max.mem",
            "persistence_mode", "mig.mode.current", "ecc.mode.current")  # fmt: skip
-_PERIOD_MS = 100
+_PERIOD_MS = 25
 _BUSY_PERCENT = 5.0  # of the time a kernel ran, while we ran none
 _BUSY_BYTES = 2e9  # more is held by somebody: a context of ours takes about half a GB
 
 
-def _query(device: Device, *words: str) -> str:
+def _ask(*words: str) -> str:
     """What nvidia-smi answers; "" where it is missing or refuses."""
     try:
         done = subprocess.run(
-            ["nvidia-smi", f"--id={device.uuid or device.index}", *words],
-            capture_output=True, text=True, check=True, timeout=20,
-        )  # fmt: skip
+            ["nvidia-smi", *words], capture_output=True, text=True, check=True, timeout=20
+        )
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout
+
+
+@cache
+def _selector(uuid: str, index: int) -> str:
+    """How nvidia-smi finds the GPU that torch measures: by number where it hides the UUID.
+
+    Numbers differ where CUDA_VISIBLE_DEVICES leaves GPUs out.
+    """
+    known = bool(uuid) and bool(_ask(f"--id={uuid}", "--list-gpus"))
+    return f"--id={uuid if known else index}"
+
+
+def _query(device: Device, *words: str) -> str:
+    return _ask(_selector(device.uuid, device.index), *words)
 
 
 def _numbers(text: str) -> list[float]:
@@ -108,7 +122,7 @@ class Watch:
         if self.device.kind == "cpu":
             return self
         command = [
-            "nvidia-smi", f"--id={self.device.uuid or self.device.index}",
+            "nvidia-smi", _selector(self.device.uuid, self.device.index),
             f"--query-gpu={','.join(_SAMPLED)}", "--format=csv,noheader,nounits",
             f"--loop-ms={_PERIOD_MS}",
         ]  # fmt: skip
@@ -143,6 +157,6 @@ class Watch:
         seen = [values for at, values in recent if at <= end]
         if not seen:
             return {}
-        middle = np.nanmedian(np.array(seen), axis=0)
-        pairs = zip(_SAMPLED.values(), middle, strict=True)
-        return {name: float(value) for name, value in pairs if np.isfinite(value)}
+        columns = zip(_SAMPLED.values(), np.array(seen).T, strict=True)
+        told = ((name, column[np.isfinite(column)]) for name, column in columns)
+        return {name: float(np.median(column)) for name, column in told if len(column)}

@@ -40,6 +40,7 @@ def test_it_is_pure_python_small_and_holds_the_data(wheel):
         own = {str(p.relative_to(ROOT)) for p in (ROOT / folder).rglob("*") if p.is_file()}
         packed = {name.removeprefix("aiconf/_data/") for name in names}
         assert own <= packed, folder
+    assert {"profilers/gemm.py", "profilers/kernels/block_scaled.py"} <= set(names)
     assert not [name for name in names if "__pycache__" in name or name.startswith("tests")]
     licences = [name for name in names if name.endswith(("licenses/LICENSE", "licenses/NOTICE"))]
     assert len(licences) == 2

@@ -39,6 +39,10 @@ _DeviceKind = Annotated[
 _System = Annotated[
     str, typer.Option("--system", metavar="NAME", help="The GPU system, where not recognised.")
 ]
+_Known = Annotated[
+    Path | None,
+    typer.Option("--perf-db", metavar="DIR", help="Tables to refine: their rows count as known."),
+]
 _Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for journal and tables.")]
 _Busy = Annotated[bool, typer.Option("--allow-busy", help="Measure though others use the GPU.")]
 _Run = Annotated[Path, typer.Argument(metavar="DIR", help="The --out of a run.")]
@@ -62,13 +66,13 @@ def list_() -> None:
 @app.command()
 def plan(
     ops: _Ops = "", backend: _Backend = "", quick: _Quick = False, budget: _Budget = "",
-    device: _DeviceKind = "cuda", system: _System = "",
+    device: _DeviceKind = "cuda", system: _System = "", perf_db: _Known = None,
 ) -> None:  # fmt: skip
     """Print which points would be measured and how long that takes; measures nothing.
 
     With --system and no GPU here, the plan is that of the named system.
     """
-    job = _job(ops, backend, quick, budget, 0, device, system)
+    job = _job(ops, backend, quick, budget, 0, device, system, perf_db)
     found = _device(job) if _has_gpu() or device == "cpu" or not system else _planned(system)
     _show_plan(_plan(job, found), job)
 
@@ -77,14 +81,15 @@ def plan(
 def run(
     out: _Out, ops: _Ops = "", backend: _Backend = "", quick: _Quick = False, budget: _Budget = "",
     seed: Annotated[int, typer.Option(help="Of the random inputs.")] = 0,
-    device: _DeviceKind = "cuda", system: _System = "", allow_busy: _Busy = False,
+    device: _DeviceKind = "cuda", system: _System = "", perf_db: _Known = None,
+    allow_busy: _Busy = False,
 ) -> None:  # fmt: skip
     """Measure into --out; stop with Ctrl-C at any time and go on with `resume`."""
     from profilers import journal
 
     if journal.exists(out):
         raise UserError(f"{out} holds a run: go on with `aiconf profile resume {out}`")
-    job = _job(ops, backend, quick, budget, seed, device, system)
+    job = _job(ops, backend, quick, budget, seed, device, system, perf_db)
     _measure(job, out, None, allow_busy)
 
 
@@ -126,13 +131,17 @@ def import_(
 
 
 def _job(
-    ops: str, backend: str, quick: bool, budget: str, seed: int, device: str, system: str
-) -> Job:
+    ops: str, backend: str, quick: bool, budget: str, seed: int, device: str, system: str,
+    perf_db: Path | None,
+) -> Job:  # fmt: skip
+    from profilers import catalog
     from profilers.plan import Job
 
-    return Job(
-        _names(ops), _names(backend), quick, _seconds(budget), seed, device, system
-    )  # fmt: skip
+    names, backends = _names(ops), _names(backend)
+    catalog.operators(names)  # unknown names are said before the machine is looked at
+    catalog.backends(backends)
+    known = str(perf_db.resolve()) if perf_db else ""
+    return Job(names, backends, quick, _seconds(budget), seed, device, system, known)
 
 
 def _names(text: str) -> tuple[str, ...]:

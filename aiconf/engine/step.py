@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from aiconf.engine.attention import AttentionTimer
 from aiconf.engine.batch import Array, Batch
 from aiconf.engine.curves import PART, TOKENS, Curves
+from aiconf.engine.launches import launches
 from aiconf.engine.linear import LinearTimer
 from aiconf.engine.trait_schema import Exchange as ExchangeKernel
-from aiconf.engine.trait_schema import Host
 from aiconf.engine.traits import Traits
 from aiconf.model.activations import BF16
 from aiconf.model.operators import (
@@ -83,7 +83,7 @@ class StepModel:
         beside: tuple[Operator, ...] = (),
     ) -> None:
         self.spec, self.parallel, self.traits, self.kv_dtype = spec, parallel, traits, kv_dtype
-        self.tables = tables
+        self._tables = tables
         # Largest message in bytes whose all-reduce also adds the residual and norms; 0: none.
         self._norm_limit = traits.norm_limit(tables.system.gpu.sm, parallel.tp)
         self._rank = Curves()  # of the tokens of one attention rank
@@ -103,7 +103,7 @@ class StepModel:
         for operator in stage:
             self._add(operator)
             if not isinstance(operator, PipelineSend) and not self._fused(operator):
-                kernels = operator.count * _launches(operator, traits.host)
+                kernels = operator.count * launches(operator, traits.host)
                 launched[0] += kernels
                 launched[1] += kernels * isinstance(operator, _ATTENTION)
         self._all = (self._rank, self._group, self._sampled)
@@ -236,7 +236,7 @@ class StepModel:
         # Layouts share most of their shapes: each is timed once per set of tables.
         once = replace(operator, count=1)
         key = (once, self._norm_limit, self.traits.float32_products)
-        built = self.tables.built
+        built = self._tables.built
         if key not in built:
             built[key] = self._timed(once)
         part, (time, origin) = built[key]
@@ -281,7 +281,7 @@ class StepModel:
 
     def _moved(self, operator: HyperConnection | Elementwise | Quantize) -> tuple[Array, Origins]:
         """Kernels that memory traffic bounds."""
-        tables = self.tables
+        tables = self._tables
         if isinstance(operator, HyperConnection):
             return mixing_seconds(tables, operator.hidden, operator.streams, TOKENS)
         if isinstance(operator, Quantize):
@@ -289,21 +289,21 @@ class StepModel:
         return self._elementwise(operator)
 
     def _product(self, operator: Gemm) -> tuple[Array, Origins]:
-        tables, n, k, dtype = self.tables, operator.n, operator.k, operator.dtype
+        tables, n, k, dtype = self._tables, operator.n, operator.k, operator.dtype
         if dtype == "float32":
             return float32_seconds(tables, n, k, TOKENS, self.traits.float32_products)
         return gemm_seconds(tables, dtype, n, k, TOKENS)
 
     def _traffic(self, operator: Gemm | Elementwise | Quantize) -> Array:
         """Seconds that one occurrence takes at the speed of light."""
-        gpu = self.tables.system.gpu
+        gpu = self._tables.system.gpu
         if isinstance(operator, Gemm):
             return gemm_light(gpu, operator.dtype, operator.n, operator.k, TOKENS)
         each = 3.0 * operator.k if isinstance(operator, Quantize) else operator.bytes_per_token
         return each * TOKENS / gpu.memory_bandwidth
 
     def _experts(self, operator: Moe) -> tuple[Array, Origins]:
-        tables = self.tables
+        tables = self._tables
         shape = Experts(
             operator.hidden, operator.inter, operator.topk, operator.experts,
             operator.tp, operator.ep, operator.gated,
@@ -321,7 +321,7 @@ class StepModel:
 
         Iterations beyond the largest captured graph launch theirs one by one.
         """
-        shape = (self.tables, operator.op, operator.ranks, moved)
+        shape = (self._tables, operator.op, operator.ranks, moved)
         time, origin = collective_seconds(*shape)
         if self.traits.graphs.prefill == "captured" and len(self._graph_sizes):
             later, other = collective_seconds(*shape, eager=True)
@@ -337,16 +337,16 @@ class StepModel:
     def _elementwise(self, operator: Elementwise) -> tuple[Array, Origins]:
         """Kernels that move memory; of a norm in the all-reduce before it only the traffic."""
         moved = operator.bytes_per_token * TOKENS
-        time, origin = memory_seconds(self.tables, moved / operator.launches)
+        time, origin = memory_seconds(self._tables, moved / operator.launches)
         time = time * operator.launches
         if operator.kind == "norm":
-            traffic = moved / self.tables.system.gpu.memory_bandwidth
+            traffic = moved / self._tables.system.gpu.memory_bandwidth
             message = TOKENS * self.spec.hidden * BF16
             time = np.where(message <= self._norm_limit, traffic, time)
         return time, origin
 
     def _exchange(self, operator: MoeExchange) -> tuple[Array, Origins]:
-        tables = self.tables
+        tables = self._tables
         shape = Exchange(
             operator.ranks, operator.hidden, operator.topk, operator.experts,
             sent_precision(operator.dtype),
@@ -354,8 +354,8 @@ class StepModel:
         return exchange_seconds(tables, self._way(), shape, TOKENS * operator.token_share)
 
     def _way(self) -> ExchangeKernel:
-        domain = self.tables.system.nvlink_domain
-        return self.traits.exchange(self.parallel, domain, measured_kernels(self.tables))
+        domain = self._tables.system.nvlink_domain
+        return self.traits.exchange(self.parallel, domain, measured_kernels(self._tables))
 
     def _all_to_all(self) -> bool:
         """Whether a rank receives only the tokens of its own experts."""
@@ -363,7 +363,7 @@ class StepModel:
 
     def _add_send(self, operator: PipelineSend) -> None:
         """Activations cross every boundary between pipeline stages once."""
-        system = self.tables.system
+        system = self._tables.system
         crosses = self.parallel.gpus > system.nvlink_domain
         time = send_seconds(system, operator.bytes_per_token * TOKENS, crosses_domain=crosses)
         time = time * self.traits.scales.get("communication", 1.0)
@@ -382,21 +382,7 @@ class StepModel:
 
     def _moe_dtype(self, dtype: str) -> str:
         """mxfp4 experts multiply by 8-bit activations where the GPU has 4-bit tensor cores."""
-        return "mxfp4_fp8" if dtype == "mxfp4" and self.tables.system.gpu.sm >= 100 else dtype
-
-
-def _launches(operator: Operator, host: Host) -> int:
-    """Kernels that one occurrence of ``operator`` launches outside a graph."""
-    if isinstance(operator, Moe):
-        return host.block_launches["experts"]
-    if isinstance(operator, LinearScan):
-        return host.block_launches["linear"]
-    if isinstance(operator, HyperConnection):
-        return 4  # one before and one after each block
-    if isinstance(operator, (MlaAttention, SparseBlock)):
-        index = host.block_launches["indexer"] if operator.index_heads else 0
-        return host.block_launches["latent"] + index
-    return 1
+        return "mxfp4_fp8" if dtype == "mxfp4" and self._tables.system.gpu.sm >= 100 else dtype
 
 
 def shares(values: Array) -> NDArray[np.float64]:

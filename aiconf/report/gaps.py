@@ -29,6 +29,7 @@ from aiconf.perf.attention import Heads, attention_origin
 from aiconf.perf.block import block_origin
 from aiconf.perf.linear import Recurrence, linear_origin
 from aiconf.perf.origin import Origin, Origins
+from aiconf.perf.tables import Tables
 from aiconf.report.table import Column
 from aiconf.search.space import layouts
 
@@ -63,7 +64,7 @@ def gaps(spec: ModelSpec, platform: Platform) -> tuple[list[dict[str, Any]], int
     needed: set[tuple[str, str]] = set()
     for layout in layouts(platform, spec, platform.system.gpus_per_node):
         step = platform.step(spec, layout, spec.quantization.kv)
-        for place, origins in _needs(step, operators(spec, layout)):
+        for place, origins in _needs(platform.tables, step, operators(spec, layout)):
             needed.add(place)
             best = Origin(int(origins.min()))
             if best is not Origin.MEASURED:
@@ -81,10 +82,10 @@ def gaps(spec: ModelSpec, platform: Platform) -> tuple[list[dict[str, Any]], int
 
 
 def _needs(
-    step: StepModel, stage: tuple[Operator, ...]
+    tables: Tables, step: StepModel, stage: tuple[Operator, ...]
 ) -> Iterator[tuple[tuple[str, str], Origins]]:
     """((table, shape), origins over typical points) of the kernels of a forward pass."""
-    tables, kv = step.tables, step.kv_dtype
+    kv = step.kv_dtype
     for operator in stage:
         if isinstance(operator, GqaAttention):
             heads = Heads(operator.heads, operator.kv_heads, operator.head_dim, operator.window, kv)
@@ -104,7 +105,7 @@ def _needs(
                     block_origin(tables, phase, block, _BATCH, _LENGTH),
                 )
         elif isinstance(operator, LinearScan):
-            yield from _linear(step, operator)
+            yield from _linear(tables, operator)
         else:
             timed = step.once(operator)
             place = _place(operator)
@@ -112,13 +113,13 @@ def _needs(
                 yield place, timed[1]
 
 
-def _linear(step: StepModel, operator: LinearScan) -> Iterator[tuple[tuple[str, str], Origins]]:
+def _linear(tables: Tables, operator: LinearScan) -> Iterator[tuple[tuple[str, str], Origins]]:
     shape = Recurrence(
         operator.kind, operator.key_heads, operator.value_heads, operator.key_dim,
         operator.value_dim, operator.taps,
     )  # fmt: skip
     for phase in ("prefill", "decode"):
-        origins = linear_origin(step.tables, phase, shape, _BATCH, _LENGTH)
+        origins = linear_origin(tables, phase, shape, _BATCH, _LENGTH)
         text = _text(kind=operator.kind, phase=phase, key_heads=operator.key_heads,
                      value_heads=operator.value_heads)  # fmt: skip
         yield ("linear_attention", text), origins
