@@ -33,7 +33,7 @@ def _sdpa(_key: Key, inputs: Inputs) -> Call:
     new, seen = found.requests.new[0], found.requests.seen[0]
     first = found.requests.first(0, window) if new == 1 else 0
     place = torch.arange(first, seen, device=found.table.device)
-    slots = found.table[:, place // PAGE].long() * PAGE + place % PAGE
+    slots = found.table[:, place // found.page].long() * found.page + place % found.page
     shape = (len(slots), new, *inputs["q"].shape[1:])
     q = inputs["q"].view(shape).transpose(1, 2)
     k_new, v_new = (inputs[n].view(len(slots), new, *inputs[n].shape[1:]) for n in ("k", "v"))

@@ -86,6 +86,7 @@ class Pages:
     """
 
     requests: Requests
+    page: int  # tokens
     count: int
     table: Tensor
     starts: Tensor
@@ -93,7 +94,7 @@ class Pages:
     slots: Tensor
 
 
-def pages(source: Source, requests: Requests, window: int = 0) -> Pages:
+def pages(source: Source, requests: Requests, window: int = 0, page: int = PAGE) -> Pages:
     """Scatter the tokens that are seen over pages; page 0 belongs to no request."""
     import torch
 
@@ -103,11 +104,11 @@ def pages(source: Source, requests: Requests, window: int = 0) -> Pages:
         for some in (requests.new, requests.seen)
     )
     first = torch.tensor(
-        [requests.first(i, window) // PAGE for i in range(batch)], device=device
+        [requests.first(i, window) // page for i in range(batch)], device=device
     )
-    columns = -(-max(requests.seen) // PAGE)
+    columns = -(-max(requests.seen) // page)
     column = torch.arange(columns, device=device)
-    held = (column >= first[:, None]) & (column * PAGE < lengths[:, None])
+    held = (column >= first[:, None]) & (column * page < lengths[:, None])
     count = int(held.sum())
     table = torch.zeros((batch, columns), dtype=torch.int32, device=device)
     order = torch.randperm(count, generator=source.generator, device=device)
@@ -117,8 +118,8 @@ def pages(source: Source, requests: Requests, window: int = 0) -> Pages:
     owner = torch.arange(batch, device=device).repeat_interleave(new)
     inside = torch.arange(requests.tokens, device=device) - starts[owner]
     at = (lengths - new)[owner] + inside
-    slots = table[owner, at // PAGE].long() * PAGE + at % PAGE
-    return Pages(requests, count + 1, table, starts, lengths, slots)
+    slots = table[owner, at // page].long() * page + at % page
+    return Pages(requests, page, count + 1, table, starts, lengths, slots)
 
 
 def seen_by(found: Pages, token: int, window: int) -> Tensor:
@@ -130,4 +131,4 @@ def seen_by(found: Pages, token: int, window: int) -> Tensor:
     at = found.requests.seen[request] - (ends[request] - token)
     begin = max(at - window + 1, 0) if window else 0
     place = torch.arange(begin, at + 1, device=found.table.device)
-    return found.table[request, place // PAGE].long() * PAGE + place % PAGE
+    return found.table[request, place // found.page].long() * found.page + place % found.page

@@ -17,6 +17,24 @@ def _write(k, v, k_cache, v_cache, slots, WIDTH: tl.constexpr, BLOCK: tl.constex
     tl.store(v_cache + slot * WIDTH + at, value.to(v_cache.dtype.element_ty), mask=kept)
 
 
+@triton.jit
+def _write_one(new, cache, slots, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
+    token = tl.program_id(0).to(tl.int64)
+    slot = tl.load(slots + token)
+    at = tl.arange(0, BLOCK)
+    kept = at < WIDTH
+    found = tl.load(new + token * WIDTH + at, mask=kept)
+    tl.store(cache + slot * WIDTH + at, found.to(cache.dtype.element_ty), mask=kept)
+
+
+def write_latent(new: torch.Tensor, cache: torch.Tensor, slots: torch.Tensor) -> None:
+    """Write new [tokens, width] to ``slots`` [tokens] of a cache [pages, page, width]."""
+    width = new.shape[1]
+    _write_one[(len(new),)](
+        new, cache, slots, WIDTH=width, BLOCK=triton.next_power_of_2(width)
+    )
+
+
 def write_cache(
     k: torch.Tensor, v: torch.Tensor, k_cache: torch.Tensor, v_cache: torch.Tensor,
     slots: torch.Tensor,
