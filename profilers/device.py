@@ -11,6 +11,7 @@ from typing import Any
 from aiconf.errors import UserError
 from aiconf.system.catalog import load_system, system_names
 from aiconf.system.spec import System
+from profilers.watch import require_idle
 
 
 @dataclass(frozen=True)
@@ -60,16 +61,17 @@ def _of_system(system: System, name: str, **seen: object) -> Device:
     return Device(**(facts | seen))  # type: ignore[arg-type]
 
 
-def detect(kind: str, system: str = "", index: int = 0) -> Device:
+def detect(kind: str, system: str = "", index: int = 0, *, idle: bool = False) -> Device:
     """Return the device of this machine.
 
     kind: ``cuda`` or ``cpu``. system: the name of its system where the GPU is not recognised.
+    idle: refuse a GPU that others use.
     Peaks of a device that no system describes are measured, which takes a second.
 
     Raises
     ------
     UserError
-        torch is missing, there is no GPU, or ``system`` is another GPU than the one found.
+        torch is missing, there is no GPU, it is busy, or ``system`` is another than the one found.
     """
     if kind == "cpu":
         return _cpu(system)
@@ -90,6 +92,8 @@ def detect(kind: str, system: str = "", index: int = 0) -> Device:
         "index": index,
         "uuid": f"GPU-{str(getattr(seen, 'uuid', '')).removeprefix('GPU-')}",
     }
+    if idle:
+        require_idle(facts["uuid"], index)
     if known or system:
         found = known or load_system(system)
         if found.gpu.sm != facts["sm"]:

@@ -97,13 +97,15 @@ def exact(q: Quantized, rows: list[int]) -> Tensor:
     import torch
 
     picked = torch.tensor(rows, device=q.data.device)
-    data, high, wide = q.data[picked], *q.block
+    high, wide = q.block
+    # Rows are picked as bytes: not every device indexes narrow floats.
+    data = q.data.view(torch.uint8)[picked].view(q.data.dtype)
     factor = 1.0
     if q.tensor_scale is not None:
         steps = torch.tensor((*_E2M1, *(-s for s in _E2M1)), device=data.device)
         codes = torch.stack([data & 15, data >> 4], dim=2).reshape(len(rows), -1)
         data, factor = steps[codes.long()], float(q.tensor_scale)
-    scale = q.scale[picked // high].double().repeat_interleave(wide, dim=1)
+    scale = q.scale.double()[picked // high].repeat_interleave(wide, dim=1)
     return data.double() * scale[:, : data.shape[1]] * factor
 
 

@@ -39,10 +39,24 @@ class Track:
     power: int = 1
     seconds: Array = field(init=False)
     refused: NDArray[np.bool_] = field(init=False)
+    left: float = field(init=False)
 
     def __post_init__(self) -> None:
         self.seconds = np.full(len(self.values), np.nan)
         self.refused = np.zeros(len(self.values), dtype=bool)
+        self.left = self._left()
+
+    def add(self, place: int, seconds: float | None) -> None:
+        """Take in a result; None: the point was refused."""
+        self.refused[place] = seconds is None
+        self.seconds[place] = np.nan if seconds is None else seconds
+        self.left = self._left()
+
+    def _left(self) -> float:
+        """Seconds of first looks and of one halving of every gap worth it."""
+        places = {at for error, _, at in self.gaps() if error > AIM}
+        places |= {at for at in self.seeds() if self.open(at)}
+        return float(sum(self.cost[at] for at in places))
 
     def seeds(self) -> list[int]:
         """Places that are measured before any refinement, ends first."""
@@ -126,9 +140,7 @@ class Refinement:
 
     def add(self, track: int, place: int, seconds: float | None) -> None:
         """Take in a result; None: the point was refused."""
-        own = self.tracks[track]
-        own.refused[place] = seconds is None
-        own.seconds[place] = np.nan if seconds is None else seconds
+        self.tracks[track].add(place, seconds)
         for ranked in self._ranked(track):
             heapq.heappush(self._worst, ranked)
 
@@ -143,9 +155,4 @@ class Refinement:
 
     def left(self) -> float:
         """Seconds that first looks and one halving of every gap worth it are expected to take."""
-        total = 0.0
-        for own in self.tracks:
-            places = {at for error, _, at in own.gaps() if error > AIM}
-            places |= {at for at in own.seeds() if own.open(at)}
-            total += float(sum(own.cost[at] for at in places))
-        return total
+        return sum(track.left for track in self.tracks)

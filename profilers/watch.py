@@ -11,11 +11,14 @@ import time
 from dataclasses import dataclass, field
 from functools import cache
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from aiconf.errors import UserError
-from profilers.device import Device
+
+if TYPE_CHECKING:
+    from profilers.device import Device
 
 # Query names of nvidia-smi (nvidia-smi --help-query-gpu), and how they are stored.
 _SAMPLED = {
@@ -28,6 +31,7 @@ _STATED = ("driver_version", "vbios_version", "power.limit", "clocks.max.sm", "c
            "persistence_mode", "mig.mode.current", "ecc.mode.current")  # fmt: skip
 _PERIOD_MS = 25
 _BUSY_PERCENT = 5.0  # of the time a kernel ran, while we ran none
+_SETTLES = 2.0  # seconds
 _BUSY_BYTES = 2e9  # more is held by somebody: a context of ours takes about half a GB
 
 
@@ -52,10 +56,6 @@ def _selector(uuid: str, index: int) -> str:
     return f"--id={uuid if known else index}"
 
 
-def _query(device: Device, *words: str) -> str:
-    return _ask(_selector(device.uuid, device.index), *words)
-
-
 def _numbers(text: str) -> list[float]:
     """Numbers of one line of CSV; NaN for what the GPU does not tell."""
     found = []
@@ -73,40 +73,43 @@ def driver_facts(device: Device) -> dict[str, str]:
         return {}
     found = {}
     for name in _STATED:  # one by one: a driver refuses the whole query for one unknown name
-        answer = _query(device, f"--query-gpu={name}", "--format=csv,noheader").strip()
+        words = (_selector(device.uuid, device.index), f"--query-gpu={name}")
+        answer = _ask(*words, "--format=csv,noheader").strip()
         if answer:
             found[name] = answer
     return found
 
 
-def require_idle(device: Device) -> None:
-    """Refuse a GPU that others use; must be called before this process uses it.
+def require_idle(uuid: str, index: int) -> None:
+    """Refuse a GPU that others use; must be called before this process gives it work.
 
     Raises
     ------
     UserError
-        Says who or what makes it busy.
+        Says who or what makes it busy, also after a moment: use is averaged over a second, and a
+        process that has just ended still shows.
     """
-    if device.kind == "cpu":
-        return
-    apps = _query(
-        device, "--query-compute-apps=pid,process_name,used_memory", "--format=csv,noheader"
-    )
+    selector = _selector(uuid, index)
+    if _busy(selector):
+        time.sleep(_SETTLES)
+        why = _busy(selector)
+        if why:
+            raise UserError(f"the GPU is busy: {why}; wait, or add --allow-busy")
+
+
+def _busy(selector: str) -> str:
+    """Who or what uses a GPU; "" where nobody seems to."""
+    columns = "--query-compute-apps=pid,process_name,used_memory"
+    apps = _ask(selector, columns, "--format=csv,noheader")
     others = [row for row in csv.reader(apps.splitlines()) if row and row[0] != str(os.getpid())]
-    state = _query(
-        device, "--query-gpu=utilization.gpu,memory.used", "--format=csv,noheader,nounits"
-    )
-    why = ""
     if others:
-        why = f"process {others[0][0].strip()} ({others[0][1].strip()}) runs on it"
-    elif state:
-        used, held = _numbers(state.splitlines()[0])
-        if used > _BUSY_PERCENT:
-            why = f"it was {used:.0f} % busy"
-        elif held * 2**20 > _BUSY_BYTES:
-            why = f"{held / 1024:.1f} GiB of its memory are in use"
-    if why:
-        raise UserError(f"the GPU is busy: {why}; wait, or add --allow-busy")
+        return f"process {others[0][0].strip()} ({others[0][1].strip()}) runs on it"
+    state = "--query-gpu=utilization.gpu,memory.used"
+    numbers = _numbers(_ask(selector, state, "--format=csv,noheader,nounits"))
+    used, held = numbers if len(numbers) == 2 else (0.0, 0.0)
+    if used > _BUSY_PERCENT:
+        return f"it was {used:.0f} % busy"
+    return f"{held / 1024:.1f} GiB of its memory are in use" if held * 2**20 > _BUSY_BYTES else ""
 
 
 @dataclass

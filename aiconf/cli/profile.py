@@ -46,6 +46,7 @@ _Known = Annotated[
 _Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for journal and tables.")]
 _Busy = Annotated[bool, typer.Option("--allow-busy", help="Measure though others use the GPU.")]
 _Run = Annotated[Path, typer.Argument(metavar="DIR", help="The --out of a run.")]
+_EVERY = 5.0  # seconds between lines of progress that nobody watches
 
 
 @app.command("list")
@@ -72,9 +73,11 @@ def plan(
 
     With --system and no GPU here, the plan is that of the named system.
     """
+    from profilers.device import detect, planned
+
     job = _job(ops, backend, quick, budget, 0, device, system, perf_db)
-    found = _device(job) if _has_gpu() or device == "cpu" or not system else _planned(system)
-    _show_plan(_plan(job, found), job)
+    elsewhere = device == "cuda" and bool(system) and not _has_gpu()
+    _plan(job, planned(system) if elsewhere else detect(device, system))
 
 
 @app.command()
@@ -175,52 +178,37 @@ def _here() -> Device:
     return Device("cpu", "", "cpu", 0, 0.0, 0.0, {}, 1.0, datasheet=False)
 
 
-def _planned(system: str) -> Device:
-    from profilers.device import planned
-
-    return planned(system)
-
-
-def _device(job: Job) -> Device:
-    from profilers.device import detect
-
-    return detect(job.device, job.system)
-
-
 def _plan(job: Job, device: Device) -> Plan:
+    """Lay out the points of a job and say what they come to."""
     from profilers.plan import plan
+    from profilers.report import plan_lines
     from profilers.timing import method_of
 
-    return plan(job, device, method_of(device.kind))
-
-
-def _show_plan(found: Plan, job: Job) -> None:
-    from profilers.report import plan_lines
-
+    found = plan(job, device, method_of(device.kind))
     for line in plan_lines(found, job):
         typer.echo(line)
+    return found
 
 
 def _measure(job: Job, out: Path, budget: float | None, allow_busy: bool) -> None:
     """Check the machine, show the plan, measure, and write the tables."""
+    from profilers.device import detect
     from profilers.measure import LostDevice
     from profilers.run import run
     from profilers.tables import finish
     from profilers.timing import method_of
-    from profilers.watch import require_idle
 
-    device = _device(job)
-    if not allow_busy:
-        require_idle(device)
+    device = detect(job.device, job.system, idle=not allow_busy)
     found = _plan(job, device)
-    _show_plan(found, job)
     start = time.monotonic()
     say = _progress()
     try:
         whole = run(job, found, device, method_of(device.kind), out, say, budget=budget)
     except LostDevice as lost:
         say(f"a kernel broke the GPU's context ({lost}): starting again")
-        _again(out, budget, time.monotonic() - start, allow_busy)
+        _again(out, budget, time.monotonic() - start)
+    if sys.stdout.isatty():
+        typer.echo()
     for place, rows in finish(out).items():
         typer.echo(f"{out}/{place}.parquet: {rows} rows")
     if not whole:
@@ -228,13 +216,16 @@ def _measure(job: Job, out: Path, budget: float | None, allow_busy: bool) -> Non
         raise typer.Exit(130)
 
 
-def _again(out: Path, budget: float | None, spent: float, allow_busy: bool) -> None:
-    """Replace this process by one that resumes: a broken CUDA context cannot be repaired."""
-    words = [sys.executable, "-m", "aiconf", "profile", "resume", str(out)]
+def _again(out: Path, budget: float | None, spent: float) -> None:
+    """Replace this process by one that resumes: a broken CUDA context cannot be repaired.
+
+    The GPU was found idle before; what is busy now is this process.
+    """
+    words = [sys.executable, "-m", "aiconf", "profile", "resume", str(out), "--allow-busy"]
     if budget is not None:
         words += ["--budget", f"{max(budget - spent, 1.0):.0f}s"]
     sys.stdout.flush()
-    os.execv(sys.executable, words + ["--allow-busy"] * allow_busy)
+    os.execv(sys.executable, words)
 
 
 def _progress() -> Callable[[str], None]:
@@ -251,6 +242,3 @@ def _progress() -> Callable[[str], None]:
             typer.echo(line)
 
     return say
-
-
-_EVERY = 5.0  # seconds between lines of progress that is not watched

@@ -21,6 +21,7 @@ GPU = replace(planned("h200_sxm"), uuid="GPU-1")
 def smi(tmp_path, monkeypatch):
     """Install a nvidia-smi that answers by what is asked for."""
     watch._selector.cache_clear()
+    monkeypatch.setattr(watch, "_SETTLES", 0.0)
 
     def install(apps="", state="0, 600", sampled="123.5, 1980, 3201, 40"):
         script = tmp_path / "nvidia-smi"
@@ -47,7 +48,7 @@ else: sys.exit(2)
 
 def test_an_idle_gpu_passes(smi):
     smi()
-    require_idle(GPU)
+    require_idle("GPU-1", 0)
 
 
 @pytest.mark.parametrize(
@@ -61,14 +62,14 @@ def test_an_idle_gpu_passes(smi):
 def test_a_busy_gpu_is_refused_in_one_line(smi, answers, says):
     smi(**answers)
     with pytest.raises(UserError, match=says) as error:
-        require_idle(GPU)
+        require_idle("GPU-1", 0)
     assert str(error.value).endswith("wait, or add --allow-busy")
     assert "\n" not in str(error.value)
 
 
 def test_this_process_does_not_make_it_busy(smi):
     smi(apps=f"{os.getpid()}, python3, 600 MiB")
-    require_idle(GPU)
+    require_idle("GPU-1", 0)
 
 
 def test_facts_that_the_driver_tells_are_kept_and_no_others(smi):
@@ -97,7 +98,7 @@ def test_a_hidden_uuid_is_found_by_number(smi, monkeypatch):
 
 def test_without_nvidia_smi_nothing_is_sampled(monkeypatch):
     monkeypatch.setenv("PATH", "")
-    require_idle(GPU)
+    require_idle("GPU-1", 0)
     assert driver_facts(GPU) == {}
     with Watch(GPU) as watching:
         assert watching.between(0.0, time.monotonic()) == {}
