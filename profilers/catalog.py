@@ -9,7 +9,7 @@ from aiconf.errors import unknown
 from profilers.operator import Operator
 
 # A module that measures kernels on one GPU or over ranks has a tuple ``OPERATORS``.
-MODULES = ("gemm",)
+MODULES = ("gemm", "attention", "mla", "moe", "memory")
 BACKENDS = ("torch", "triton", "vllm", "sglang", "flashinfer", "trtllm")
 
 
