@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from aiconf.perf.light import CACHE_BYTES
 from profilers import attention_kernels, paged
-from profilers.check import relative_error, rows
+from profilers.check import SAMPLED, relative_error, rows
 from profilers.operator import Inputs, Key, Line, Operator, Work
 from profilers.paged import Requests
 
@@ -83,9 +83,7 @@ def prefill_lines(device: Device, quick: bool) -> tuple[Line, ...]:
 
 def decode_lines(device: Device, quick: bool) -> tuple[Line, ...]:
     """Pasts of every length for heads, cache and batch; memory bounds them."""
-    return tuple(
-        _line(shape, "past", _PAST) for shape, _ in _shapes(device, quick, _DECODE_BATCH)
-    )
+    return tuple(_line(shape, "past", _PAST) for shape, _ in _shapes(device, quick, _DECODE_BATCH))
 
 
 def chunk_lines(device: Device, quick: bool) -> tuple[Line, ...]:
@@ -155,9 +153,8 @@ def error(key: Key, inputs: Inputs, output: Tensor) -> float:
     found, window, heads = inputs["pages"], key["window"], key["kv_heads"]
     longest = max(found.requests.seen)
     longest = min(longest, window) if window else longest
-    few = max(4, _CHECKED // (longest * heads * key["head_dim"]))
-    tokens = rows(len(found.slots))
-    tokens = tokens[:: -(-len(tokens) // few)]
+    few = max(4, min(SAMPLED, _CHECKED // (longest * heads * key["head_dim"])))
+    tokens = rows(len(found.slots), few)
     k_cache, v_cache = (inputs[c].view(-1, heads, key["head_dim"]) for c in ("k_cache", "v_cache"))
     reference = []
     for token in tokens:

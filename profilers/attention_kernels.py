@@ -37,9 +37,7 @@ def _sdpa(_key: Key, inputs: Inputs) -> Call:
     shape = (len(slots), new, *inputs["q"].shape[1:])
     q = inputs["q"].view(shape).transpose(1, 2)
     k_new, v_new = (inputs[n].view(len(slots), new, *inputs[n].shape[1:]) for n in ("k", "v"))
-    k_cache, v_cache = (
-        inputs[n].flatten(0, 1)[slots].contiguous() for n in ("k_cache", "v_cache")
-    )
+    k_cache, v_cache = (inputs[n].flatten(0, 1)[slots].contiguous() for n in ("k_cache", "v_cache"))
     k, v = k_cache.transpose(1, 2), v_cache.transpose(1, 2)
 
     def call() -> Tensor:

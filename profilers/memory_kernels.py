@@ -3,8 +3,8 @@
 Signatures as in vllm 0.24.0 (vllm/_custom_ops.py, model_executor/layers/activation.py,
 model_executor/layers/quantization/utils/fp8_utils.py, v1/sample/ops/topk_topp_sampler.py,
 v1/kv_offload/cpu/gpu_worker.py), sglang 0.5.14 (srt/layers/layernorm.py and activation.py,
-srt/layers/quantization/fp8_kernel.py) and flashinfer 0.6 (flashinfer/sampling.py). Kernels of engines
-that add a residual in place are left out: their input is gone after one call.
+srt/layers/quantization/fp8_kernel.py) and flashinfer 0.6 (flashinfer/sampling.py). Kernels of
+engines that add a residual in place are left out: their input is gone after one call.
 """
 
 from __future__ import annotations
@@ -100,7 +100,8 @@ def _vllm_elementwise(key: Key, inputs: Inputs) -> Call:
         return y
 
     def groups() -> Tensor:
-        return per_token_group_quant_fp8(x, BLOCK)[0]  # type: ignore[no-any-return]
+        narrow: Tensor = per_token_group_quant_fp8(x, BLOCK)[0]
+        return narrow
 
     return {"rms_norm": norm, "silu_and_mul": gated, "quantize_groups": groups}[key["op"]]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from aiconf.perf.light import CACHE_BYTES
 from profilers import mla_kernels, paged
-from profilers.check import relative_error, rows
+from profilers.check import SAMPLED, relative_error, rows
 from profilers.mla_kernels import LATENT, NOPE, ROPE, VALUE
 from profilers.operator import Inputs, Key, Line, Operator, Work
 from profilers.paged import Requests
@@ -160,8 +160,7 @@ def draw_bmm(key: Key, source: Source) -> Inputs:
 
 def _few(count: int, elements: int) -> list[int]:
     """Tokens to compare: fewer where each reads much."""
-    some = rows(count)
-    return some[:: -(-len(some) // max(4, _CHECKED // elements))]
+    return rows(count, max(4, min(SAMPLED, _CHECKED // elements)))
 
 
 def prefill_error(key: Key, inputs: Inputs, output: Tensor) -> float:

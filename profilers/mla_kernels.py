@@ -79,8 +79,8 @@ def _bmm(key: Key, inputs: Inputs) -> Call:
 def _triton_prefill(_key: Key, inputs: Inputs) -> Call:
     from profilers.kernels import latent_prefill
 
-    some = (*(inputs[n] for n in ("q", "k", "v", "starts", "scale")), NOPE)
     most = max(inputs["requests"].new)
+    some = (inputs["q"], inputs["k"], inputs["v"], inputs["starts"], inputs["scale"], NOPE)
     config = latent_prefill.chosen(*some, most)
     return lambda: latent_prefill.latent_prefill(*some, config, most)
 
@@ -181,21 +181,21 @@ def _vllm_flashmla(key: Key, inputs: Inputs) -> Call:
 
         def call_fp8() -> Tensor:
             write()
-            y, _ = flash_mla_with_kvcache_fp8(
+            y: Tensor = flash_mla_with_kvcache_fp8(
                 q=narrow, k_cache=cache, tile_scheduler_metadata=plan, num_splits=splits,
                 descale_q=one, descale_k=one, **shared,
-            )  # fmt: skip
-            return y[:, 0]  # type: ignore[no-any-return]
+            )[0]  # fmt: skip
+            return y[:, 0]
 
         return call_fp8
     schedule, _ = get_mla_metadata()  # filled by the first call
 
     def call() -> Tensor:
         write()
-        y, _ = flash_mla_with_kvcache(
+        y: Tensor = flash_mla_with_kvcache(
             q=q, k_cache=cache, tile_scheduler_metadata=schedule, **shared
-        )
-        return y[:, 0]  # type: ignore[no-any-return]
+        )[0]
+        return y[:, 0]
 
     return call
 

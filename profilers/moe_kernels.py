@@ -26,7 +26,7 @@ def _grouped_mm(key: Key, inputs: Inputs) -> Call:
 
     x, logits, topk = inputs["x"], inputs["logits"], inputs["topk"]
     first, second = inputs["gate_up"].transpose(1, 2), inputs["down"].transpose(1, 2)
-    tokens, local = len(x), len(first)
+    local = len(first)
     every = torch.arange(local, device=x.device)
 
     def call() -> Tensor:

@@ -103,9 +103,7 @@ def pages(source: Source, requests: Requests, window: int = 0, page: int = PAGE)
         torch.tensor(some, dtype=torch.int32, device=device)
         for some in (requests.new, requests.seen)
     )
-    first = torch.tensor(
-        [requests.first(i, window) // page for i in range(batch)], device=device
-    )
+    first = torch.tensor([requests.first(i, window) // page for i in range(batch)], device=device)
     columns = -(-max(requests.seen) // page)
     column = torch.arange(columns, device=device)
     held = (column >= first[:, None]) & (column * page < lengths[:, None])

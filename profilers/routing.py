@@ -55,7 +55,7 @@ def logits(source: Source, picked: Tensor, experts: int) -> Tensor:
 
 
 def _balanced(tokens: int, experts: int, topk: int) -> NDArray[np.int64]:
-    """Slots a stride apart; tokens move on by one, or spread over a stride that they do not fill."""
+    """Slots lie a stride apart; tokens move on by one, or spread where they do not fill it."""
     stride = -(-experts // topk)
     step = max(1.0, stride / tokens)
     token, slot = np.arange(tokens)[:, None], np.arange(topk)[None, :]
@@ -72,7 +72,9 @@ def power_law(
     power = 1.0 - alpha
     ends = high**power, low**power
     drawn = ((ends[0] - ends[1]) * random.random(experts) + ends[1]) ** (1.0 / power)
-    counts = np.minimum(np.floor(drawn / drawn.sum() * pairs).astype(np.int64), tokens)
+    counts: NDArray[np.int64] = np.minimum(
+        np.floor(drawn / drawn.sum() * pairs).astype(np.int64), tokens
+    )
     while (left := pairs - int(counts.sum())) > 0:  # the most popular that have room take the rest
         room = np.flatnonzero(counts < tokens)
         room = room[np.argsort(-drawn[room])][:left]
@@ -87,10 +89,9 @@ def _busiest_first(counts: NDArray[np.int64], ep: int) -> NDArray[np.int64]:
     return ranks.reshape(-1)
 
 
-def _dealt(
-    random: np.random.Generator, counts: NDArray[np.int64], topk: int
-) -> NDArray[np.int64]:
+def _dealt(random: np.random.Generator, counts: NDArray[np.int64], topk: int) -> NDArray[np.int64]:
     """Experts by token: copies of an expert, no more than tokens, never meet in one token."""
     order: Any = np.argsort(-counts, kind="stable")
     flat = np.repeat(order, counts[order])
-    return random.permutation(flat.reshape(topk, -1).T)
+    found: NDArray[np.int64] = random.permutation(flat.reshape(topk, -1).T)
+    return found

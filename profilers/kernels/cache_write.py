@@ -30,9 +30,7 @@ def _write_one(new, cache, slots, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
 def write_latent(new: torch.Tensor, cache: torch.Tensor, slots: torch.Tensor) -> None:
     """Write new [tokens, width] to ``slots`` [tokens] of a cache [pages, page, width]."""
     width = new.shape[1]
-    _write_one[(len(new),)](
-        new, cache, slots, WIDTH=width, BLOCK=triton.next_power_of_2(width)
-    )
+    _write_one[(len(new),)](new, cache, slots, WIDTH=width, BLOCK=triton.next_power_of_2(width))
 
 
 def write_cache(

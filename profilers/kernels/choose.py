@@ -10,7 +10,6 @@ from functools import lru_cache
 from typing import TypeVar
 
 import torch
-from triton.runtime.errors import OutOfResources
 
 Config = TypeVar("Config", bound=Hashable)
 
@@ -38,38 +37,39 @@ def fastest(
     run: Callable[[Config], object],
     device: torch.device,
 ) -> Config:
-    """Return the configuration with which ``run`` takes least time; those too large are skipped.
+    """Return the configuration with which ``run`` takes least time.
 
+    One that needs more than the GPU has, or that the compiler gives up on, is passed over.
     shape: what tells one choice from another, the kernel's name first.
 
     Raises
     ------
     RuntimeError
-        None of them fits the GPU.
+        None of them works, with why the last one does not.
     """
     if device.type != "cuda" or len(configs) == 1:
         return configs[0]
     if shape not in _chosen:
-        timed = [(taken, i) for i, c in enumerate(configs) if (taken := _seconds(run, c, device))]
-        if not timed:
-            raise RuntimeError(f"no configuration of {shape[0]} fits this GPU")
-        _chosen[shape] = configs[min(timed)[1]]
+        times, why = {}, None
+        for config in configs:
+            try:
+                times[config] = _seconds(run, config, device)
+            except Exception as error:  # out of shared memory or registers, or not compiled
+                why = error
+        if not times:
+            raise RuntimeError(f"no configuration of {shape[0]} works here: {why}") from why
+        _chosen[shape] = min(times, key=lambda config: times[config])
     return _chosen[shape]  # type: ignore[return-value]
 
 
-def _seconds(
-    run: Callable[[Config], object], config: Config, device: torch.device
-) -> float | None:
-    """Least time of a few replays; None where the configuration needs too much of the GPU."""
-    try:
-        run(config)
-    except OutOfResources:
-        return None
+def _seconds(run: Callable[[Config], object], config: Config, device: torch.device) -> float:
+    """Least time of a few replays."""
+    run(config)
     torch.cuda.synchronize(device)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         run(config)
-    times = []
+    times: list[float] = []
     for _ in range(_REPEATS):
         begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         _flush(device).zero_()

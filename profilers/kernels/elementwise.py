@@ -30,7 +30,7 @@ def _norm(x, residual, w, y, sums, width, epsilon, BLOCK: tl.constexpr, ADDED: t
 
 def _warps(width: int) -> int:
     """Warps for a token: 8 numbers of a thread are one load of 16 bytes."""
-    return max(1, min(16, triton.next_power_of_2(width) // 256))
+    return max(1, min(16, int(triton.next_power_of_2(width)) // 256))
 
 
 def rms_norm(x: torch.Tensor, w: torch.Tensor, epsilon: float) -> torch.Tensor:

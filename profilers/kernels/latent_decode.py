@@ -28,19 +28,21 @@ class Config:
     waves: int
 
 
-# A latent vector has 576 numbers, so two tiles of 64 fill most of shared memory. With many heads
-# the arithmetic binds: 64 of them share a tile. With few, memory does.
-FEW = (Config(16, 64, 4, 2, 1), Config(16, 32, 4, 3, 2), Config(16, 64, 8, 2, 1))
+# A latent vector has 576 numbers, so a tile of 64 takes 72 KiB of shared memory. With many heads
+# the arithmetic binds: 64 of them share a tile. With few, memory does, and reads in flight count
+# (5 stages keep two tiles, see ``paged_decode``).
+FEW = (
+    Config(16, 32, 8, 5, 2), Config(16, 64, 8, 5, 1), Config(16, 32, 4, 5, 2),
+    Config(16, 64, 8, 3, 2),
+)  # fmt: skip
 MANY = (
-    Config(64, 64, 8, 2, 1),
-    Config(64, 32, 8, 3, 1),
-    Config(32, 64, 8, 2, 1),
-    Config(16, 64, 4, 2, 1),
-)
+    Config(64, 32, 8, 5, 1), Config(64, 64, 8, 3, 1), Config(64, 32, 8, 3, 1),
+    Config(32, 32, 8, 5, 2),
+)  # fmt: skip
 _FEW = 16  # heads
 
 
-@triton.jit(do_not_specialize=["page_columns", "splits"])
+@triton.jit(do_not_specialize=["page_columns", "splits", "heads"])
 def _split(
     q, cache, pages, lengths, out, part, part_max, part_sum, scale, heads, page_columns, splits,
     LATENT: tl.constexpr, ROPE: tl.constexpr, PAGE: tl.constexpr,

@@ -56,10 +56,10 @@ def _walk(
     return top, total, values
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["heads"])
 def _prefill(
-    q, k, v, starts, out, scale,
-    HEADS: tl.constexpr, NOPE: tl.constexpr, ROPE: tl.constexpr, VALUE: tl.constexpr,
+    q, k, v, starts, out, scale, heads,
+    NOPE: tl.constexpr, ROPE: tl.constexpr, VALUE: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     request, head = tl.program_id(2), tl.program_id(1)
@@ -71,24 +71,24 @@ def _prefill(
     token = tile * BLOCK_M + tl.arange(0, BLOCK_M)
     nope, rope, value = tl.arange(0, NOPE), NOPE + tl.arange(0, ROPE), tl.arange(0, VALUE)
     used = token < count
-    row = (first + token) * HEADS + head
+    row = (first + token) * heads + head
     q_row = q + row[:, None] * (NOPE + ROPE)
     q_tile = tl.load(q_row + nope[None, :], mask=used[:, None], other=0.0)
     q_rope = tl.load(q_row + rope[None, :], mask=used[:, None], other=0.0)
     top = tl.full((BLOCK_M,), -1.0e30, tl.float32)
     total = tl.zeros((BLOCK_M,), tl.float32)
     values = tl.zeros((BLOCK_M, VALUE), tl.float32)
-    own_k = k + (first * HEADS + head) * (NOPE + ROPE)
-    own_v = v + (first * HEADS + head) * VALUE
+    own_k = k + (first * heads + head) * (NOPE + ROPE)
+    own_v = v + (first * heads + head) * VALUE
     clear = (tile * BLOCK_M + 1) // BLOCK_N * BLOCK_N
     end = min((tile + 1) * BLOCK_M, count)
     top, total, values = _walk(
         q_tile, q_rope, own_k, own_v, 0, clear, top, total, values, token, scale,
-        HEADS * (NOPE + ROPE), HEADS * VALUE, NOPE, ROPE, VALUE, BLOCK_N, False,
+        heads * (NOPE + ROPE), heads * VALUE, NOPE, ROPE, VALUE, BLOCK_N, False,
     )  # fmt: skip
     top, total, values = _walk(
         q_tile, q_rope, own_k, own_v, clear, end, top, total, values, token, scale,
-        HEADS * (NOPE + ROPE), HEADS * VALUE, NOPE, ROPE, VALUE, BLOCK_N, True,
+        heads * (NOPE + ROPE), heads * VALUE, NOPE, ROPE, VALUE, BLOCK_N, True,
     )  # fmt: skip
     found = (values / total[:, None]).to(out.dtype.element_ty)
     tl.store(out + row[:, None] * VALUE + value[None, :], found, mask=used[:, None])
@@ -106,8 +106,8 @@ def latent_prefill(
     _, heads, width = q.shape
     out = torch.empty_like(v)
     _prefill[(triton.cdiv(most, config.queries), heads, len(starts) - 1)](
-        q, k, v, starts, out, scale * _LOG2E,
-        HEADS=heads, NOPE=nope, ROPE=width - nope, VALUE=v.shape[2],
+        q, k, v, starts, out, scale * _LOG2E, heads,
+        NOPE=nope, ROPE=width - nope, VALUE=v.shape[2],
         BLOCK_M=config.queries, BLOCK_N=config.keys,
         num_warps=config.warps, num_stages=config.stages,
     )  # fmt: skip

@@ -27,23 +27,25 @@ class Config:
     stages: int
 
 
-# Hopper multiplies 64 rows per group of 4 warps: 128 queries keep two such groups busy. Heads of
-# 256 elements fit shared memory only with the smaller tiles; those too large are skipped.
-CONFIGS = (
-    Config(128, 64, 8, 3),
-    Config(128, 128, 8, 2),
-    Config(64, 64, 4, 3),
-    Config(128, 64, 4, 3),
-)
-SHORT = (Config(16, 64, 4, 3), Config(64, 64, 4, 3))  # for prompts of few tokens
+# By elements of a head. Hopper multiplies 64 rows per group of 4 warps: 128 queries keep two such
+# groups busy. Compiled for sm 90 these spill no registers worth mentioning (paged keys take
+# some for their addresses, so that tiles are smaller than FlashAttention's own).
+CONFIGS = {
+    64: (Config(128, 64, 8, 5), Config(128, 128, 8, 3), Config(64, 64, 4, 5)),
+    128: (
+        Config(128, 64, 8, 5), Config(128, 64, 8, 3), Config(128, 128, 8, 2), Config(64, 64, 4, 5),
+    ),
+    256: (Config(128, 32, 8, 3), Config(64, 64, 8, 3), Config(64, 32, 4, 3)),
+}  # fmt: skip
+SHORT = (Config(16, 64, 4, 5), Config(64, 64, 4, 3))  # for prompts of few tokens
 _SHORT = 32  # tokens
 
 
 @triton.jit
 def _walk(
     q_tile, k_cache, v_cache, own_pages, begin, end, top, total, values,
-    query_at, window, scale, kv_head,
-    KV_HEADS: tl.constexpr, DIM: tl.constexpr, PAGE: tl.constexpr, BLOCK_N: tl.constexpr,
+    query_at, window, scale, kv_head, kv_heads,
+    DIM: tl.constexpr, PAGE: tl.constexpr, BLOCK_N: tl.constexpr,
     MASKED: tl.constexpr,
 ):  # fmt: skip
     dim = tl.arange(0, DIM)
@@ -53,7 +55,7 @@ def _walk(
             page = tl.load(own_pages + at // PAGE, mask=at < end, other=0).to(tl.int64)
         else:
             page = tl.load(own_pages + at // PAGE).to(tl.int64)
-        place = ((page * PAGE + at % PAGE) * KV_HEADS + kv_head) * DIM
+        place = ((page * PAGE + at % PAGE) * kv_heads + kv_head) * DIM
         k = tl.load(k_cache + place[None, :] + dim[:, None])
         scores = tl.dot(q_tile, k.to(q_tile.dtype)) * scale
         if MASKED:
@@ -71,10 +73,10 @@ def _walk(
     return top, total, values
 
 
-@triton.jit(do_not_specialize=["page_columns"])
+@triton.jit(do_not_specialize=["page_columns", "heads", "kv_heads"])
 def _prefill(
-    q, k_cache, v_cache, pages, starts, lengths, out, scale, window, page_columns,
-    HEADS: tl.constexpr, KV_HEADS: tl.constexpr, DIM: tl.constexpr, PAGE: tl.constexpr,
+    q, k_cache, v_cache, pages, starts, lengths, out, scale, window, page_columns, heads, kv_heads,
+    DIM: tl.constexpr, PAGE: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     request, head = tl.program_id(2), tl.program_id(1)
@@ -87,14 +89,14 @@ def _prefill(
     past = length - count
     token, dim = tile * BLOCK_M + tl.arange(0, BLOCK_M), tl.arange(0, DIM)
     used = token < count
-    row = (first + token).to(tl.int64) * HEADS + head
+    row = (first + token).to(tl.int64) * heads + head
     q_tile = tl.load(q + row[:, None] * DIM + dim[None, :], mask=used[:, None], other=0.0)
     query_at = past + token
     top = tl.full((BLOCK_M,), -1.0e30, tl.float32)
     total = tl.zeros((BLOCK_M,), tl.float32)
     values = tl.zeros((BLOCK_M, DIM), tl.float32)
     own_pages = pages + request.to(tl.int64) * page_columns
-    kv_head = head // (HEADS // KV_HEADS)
+    kv_head = head // (heads // kv_heads)
 
     end = min(past + (tile + 1) * BLOCK_M, length)
     begin = 0
@@ -105,11 +107,11 @@ def _prefill(
         clear = begin
     top, total, values = _walk(
         q_tile, k_cache, v_cache, own_pages, begin, clear, top, total, values,
-        query_at, window, scale, kv_head, KV_HEADS, DIM, PAGE, BLOCK_N, False,
+        query_at, window, scale, kv_head, kv_heads, DIM, PAGE, BLOCK_N, False,
     )  # fmt: skip
     top, total, values = _walk(
         q_tile, k_cache, v_cache, own_pages, clear, end, top, total, values,
-        query_at, window, scale, kv_head, KV_HEADS, DIM, PAGE, BLOCK_N, True,
+        query_at, window, scale, kv_head, kv_heads, DIM, PAGE, BLOCK_N, True,
     )  # fmt: skip
     found = (values / total[:, None]).to(out.dtype.element_ty)
     tl.store(out + row[:, None] * DIM + dim[None, :], found, mask=used[:, None])
@@ -131,9 +133,9 @@ def paged_prefill(
     page, kv_heads = k_cache.shape[1:3]
     out = torch.empty_like(q)
     _prefill[(triton.cdiv(most, config.queries), heads, len(lengths))](
-        q, k_cache, v_cache, pages, starts, lengths, out, scale * _LOG2E, window, pages.shape[1],
-        HEADS=heads, KV_HEADS=kv_heads, DIM=dim, PAGE=page,
-        BLOCK_M=config.queries, BLOCK_N=config.keys,
+        q, k_cache, v_cache, pages, starts, lengths, out, scale * _LOG2E, window,
+        pages.shape[1], heads, kv_heads,
+        DIM=dim, PAGE=page, BLOCK_M=config.queries, BLOCK_N=config.keys,
         num_warps=config.warps, num_stages=config.stages,
     )  # fmt: skip
     return out
@@ -154,4 +156,4 @@ def chosen(
             q, k_cache, v_cache, pages, starts, lengths, scale, window, config, most
         )
 
-    return fastest(shape, SHORT if most <= _SHORT else CONFIGS, run, q.device)
+    return fastest(shape, SHORT if most <= _SHORT else CONFIGS[q.shape[2]], run, q.device)
