@@ -16,6 +16,7 @@ from aiconf.perf.light import FORMATS
 from profilers import formats, moe_kernels, routing
 from profilers.check import relative_error, rows
 from profilers.formats import BLOCK, Quantized
+from profilers.microscaling import exact_mxfp4, mxfp4
 from profilers.operator import Inputs, Key, Line, Operator, Work
 from profilers.source import Source
 
@@ -111,7 +112,7 @@ def _drawn(source: Source, dtype: str, experts: int, n: int, k: int) -> Any:
         high, wide = -(-n // BLOCK), -(-k // BLOCK)
         size = torch.exp2(source.normal(high, wide, dtype=torch.float32))
         size = size.repeat_interleave(BLOCK, 0)[:n].repeat_interleave(BLOCK, 1)[:, :k]
-        parts.append(formats.per_block(w * size) if dtype == "fp8_block" else formats.mxfp4(w))
+        parts.append(formats.per_block(w * size) if dtype == "fp8_block" else mxfp4(w))
     data, scale = (torch.stack([getattr(p, name) for p in parts]) for name in ("data", "scale"))
     return Quantized(data, scale, parts[0].block)
 
@@ -154,9 +155,11 @@ def _token(key: Key, inputs: Inputs, token: int, shares: Tensor) -> Tensor:
     total = torch.zeros(key["hidden"], dtype=torch.float64, device=x.device)
     for expert, share in zip(inputs["picked"][token].tolist(), shares.tolist(), strict=True):
         if expert < local:
-            gate, up = (x @ exact_expert(inputs["gate_up"], expert).T).chunk(2, dim=1)
+            gate, up = (x @ exact_expert(inputs["gate_up"], expert, key["hidden"]).T).chunk(
+                2, dim=1
+            )
             h = _rounded(torch.nn.functional.silu(gate) * up, scaled)
-            total += share * (h @ exact_expert(inputs["down"], expert).T)[0]
+            total += share * (h @ exact_expert(inputs["down"], expert, h.shape[1]).T)[0]
     return total
 
 
@@ -164,12 +167,16 @@ def _rounded(x: Tensor, scaled: bool) -> Tensor:
     return formats.exact(formats.per_token_block(x), list(range(len(x)))) if scaled else x.double()
 
 
-def exact_expert(weights: Any, expert: int) -> Tensor:
-    """Weights of one expert [n, k] in float64."""
+def exact_expert(weights: Any, expert: int, depth: int) -> Tensor:
+    """Weights of one expert [n, depth] in float64."""
+    import torch
+
     if not isinstance(weights, Quantized):
         wide: Tensor = weights[expert].double()
         return wide
     one = Quantized(weights.data[expert], weights.scale[expert], weights.block)
+    if one.data.dtype == torch.uint8:
+        return exact_mxfp4(one)[:, :depth]
     return formats.exact(one, list(range(len(one.data))))
 
 

@@ -50,7 +50,7 @@ def _triton(key: Key, inputs: Inputs) -> Call:
 
     first, second = inputs["gate_up"], inputs["down"]
     experts = Experts(first, second)
-    if key["dtype"] == "fp8_block":
+    if key["dtype"] != "bf16":
         experts = Experts(first.data, second.data, first.scale, second.scale)
     return fused_moe(inputs["x"], inputs["logits"], inputs["topk"], experts)
 
@@ -139,6 +139,7 @@ def _grouped(device: Device, key: Key) -> str:
 
 
 _WIDE, _BLOCKS = dtypes("bf16"), dtypes("fp8_block")
+_OWN = dtypes("bf16", "fp8_block", "mxfp4")
 
 
 def _either(*checks: Unsupported) -> Unsupported:
@@ -151,7 +152,7 @@ def _either(*checks: Unsupported) -> Unsupported:
 
 KERNELS = (
     Kernel("torch._grouped_mm", "torch", needs(), _grouped, _grouped_mm),
-    Kernel("fused_moe", "triton", needs("triton"), _either(_WIDE, _BLOCKS), _triton),
+    Kernel("fused_moe", "triton", needs("triton"), _OWN, _triton),
     Kernel(
         "vllm_unquantizedfusedmoe_triton_tritonexperts", "vllm", needs("vllm", sm=80), _WIDE, _vllm
     ),

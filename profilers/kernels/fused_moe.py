@@ -61,6 +61,25 @@ SCALED = {
         (Product(128, 128, 8, 3, 16), Product(128, 128, 8, 4, 16)),
     ),
 }
+# mxfp4: 128 numbers are unpacked in a step, in registers, which limits the columns.
+PACKED = {
+    16: (
+        (Product(32, 128, 4, 3), Product(64, 128, 4, 3), Product(32, 128, 4, 4)),
+        (Product(64, 128, 4, 3), Product(32, 128, 4, 4), Product(128, 128, 4, 3)),
+    ),
+    32: (
+        (Product(64, 128, 4, 3), Product(32, 128, 4, 4)),
+        (Product(64, 128, 4, 3), Product(128, 128, 8, 3)),
+    ),
+    64: (
+        (Product(64, 128, 4, 3, 8), Product(64, 128, 8, 3, 8)),
+        (Product(128, 128, 8, 3, 8), Product(64, 128, 4, 3, 8)),
+    ),
+    128: (
+        (Product(64, 128, 8, 3, 16), Product(128, 128, 8, 2, 16)),
+        (Product(128, 128, 8, 3, 16), Product(64, 128, 8, 3, 16)),
+    ),
+}
 _GATHER = 4  # pairs per expert, times this, from which gathering them is worth its kernel
 
 
@@ -82,7 +101,7 @@ def fused_moe(x: torch.Tensor, logits: torch.Tensor, topk: int, experts: Experts
     The first experts are those of this GPU, the others lie elsewhere: their share is left out.
     """
     (tokens, total), local = logits.shape, len(experts.gate_up)
-    pairs, scaled = tokens * topk, experts.gate_up_scale is not None
+    pairs, scaled = tokens * topk, experts.scaled
     space = Workspace.of(tokens, topk, local, x.device)
     gathered = pairs * _GATHER > total
 
@@ -101,10 +120,10 @@ def fused_moe(x: torch.Tensor, logits: torch.Tensor, topk: int, experts: Experts
         y = down(h, h_scale, experts, space, tiles, config.down, config.rows)
         return sum_experts(y, space)
 
-    shape = ("fused_moe", *x.shape, total, topk, *experts.gate_up.shape, scaled)
-    best = []
+    shape = ("fused_moe", *x.shape, total, topk, *experts.gate_up.shape, experts.gate_up.dtype)
+    best, tried_by_rows = [], PACKED if experts.packed else SCALED if scaled else WIDE
     for rows in _tall(pairs, total) if gathered else (16,):
-        firsts, seconds = (SCALED if scaled else WIDE)[rows]
+        firsts, seconds = tried_by_rows[rows]
         tried = [Config(rows, first, seconds[0]) for first in firsts]
         found = fastest((*shape, rows, "gate_up"), tried, run, x.device)
         tried = [Config(rows, found.gate_up, second) for second in seconds]

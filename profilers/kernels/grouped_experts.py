@@ -4,7 +4,8 @@ One program computes a tile: some pairs (token, expert) of one expert, some colu
 product computes gate and up side by side, so that their activation, and for fp8 its quantisation,
 never passes through memory as two halves; the second weighs its rows by the router; a third
 kernel sums the experts of each token. Weights are bf16, or E4M3 with one scale per 128 x 128 (and
-activations with one per 128 columns of a token), so that one scale holds for a step of the depth.
+activations with one per 128 columns of a token), so that one scale holds for a step of the depth,
+or mxfp4, which is widened on its way to the matrix units.
 """
 
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import triton.language as tl
 
 from profilers.formats import E4M3_MAX
 from profilers.kernels.route import Tiles, Workspace
+from profilers.kernels.unpack import packed_dot
 
 _LARGEST = tl.constexpr(E4M3_MAX)
 _TINY = tl.constexpr(1e-12)
@@ -34,16 +36,26 @@ class Product:
 
 @dataclass(frozen=True)
 class Experts:
-    """Weights of the experts of one GPU, and scales where they are E4M3.
+    """Weights of the experts of one GPU, and scales where they are E4M3 or mxfp4.
 
     gate_up [experts, 2 inter, hidden]: gates first; down [experts, hidden, inter]; scales
-    [experts, rows / 128, columns / 128] float32.
+    [experts, rows / 128, columns / 128] float32. mxfp4: as ``profilers.microscaling`` packs them.
     """
 
     gate_up: torch.Tensor
     down: torch.Tensor
     gate_up_scale: torch.Tensor | None = None
     down_scale: torch.Tensor | None = None
+
+    @property
+    def packed(self) -> bool:
+        """Whether they are mxfp4."""
+        return bool(self.gate_up.dtype == torch.uint8)
+
+    @property
+    def scaled(self) -> bool:
+        """Whether they are E4M3, and activations with them."""
+        return self.gate_up_scale is not None and not self.packed
 
 
 @triton.jit
@@ -78,7 +90,7 @@ def _gate_up(
     x, x_scale, w, w_scale, h, h_scale, pairs, tile_expert, tile_first, counts,
     tiles, local, hidden, inter, topk, group,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
-    GATHERED: tl.constexpr, SCALED: tl.constexpr,
+    GATHERED: tl.constexpr, SCALED: tl.constexpr, PACKED: tl.constexpr,
 ):  # fmt: skip
     tile, tile_n = _tile(tiles, tl.cdiv(inter, BLOCK_N), group)
     expert, pair, used = _pairs_of(
@@ -103,21 +115,29 @@ def _gate_up(
         gate_scale = w_scale + (expert * 2 * blocks + tile_n * BLOCK_N // 128) * steps
         up_scale = gate_scale + blocks * steps
         x_scales = x_scale + token * steps
-    for step in range(steps):
-        inside = depth < hidden - step * BLOCK_K
-        a = tl.load(x_tile, mask=used[:, None] & inside[None, :], other=0.0)
-        g = tl.load(gate_tile, mask=inside[:, None], other=0.0)
-        u = tl.load(up_tile, mask=inside[:, None], other=0.0)
-        if SCALED:
-            scale = tl.load(x_scales + step)
-            gate += tl.dot(a, g) * (scale * tl.load(gate_scale + step))[:, None]
-            up += tl.dot(a, u) * (scale * tl.load(up_scale + step))[:, None]
-        else:
-            gate = tl.dot(a, g, gate)
-            up = tl.dot(a, u, up)
-        x_tile += BLOCK_K
-        gate_tile += BLOCK_K
-        up_tile += BLOCK_K
+    if PACKED:
+        row = w + (expert * 2 * inter + near) * (steps * 64)
+        powers = w_scale + (expert * 2 * inter + near) * (steps * 4)
+        x_row = x + token * hidden
+        gate = packed_dot(x_row, used, hidden, row, powers, gate, BLOCK_N)
+        row, powers = row + inter * (steps * 64), powers + inter * (steps * 4)
+        up = packed_dot(x_row, used, hidden, row, powers, up, BLOCK_N)
+    else:
+        for step in range(steps):
+            inside = depth < hidden - step * BLOCK_K
+            a = tl.load(x_tile, mask=used[:, None] & inside[None, :], other=0.0)
+            g = tl.load(gate_tile, mask=inside[:, None], other=0.0)
+            u = tl.load(up_tile, mask=inside[:, None], other=0.0)
+            if SCALED:
+                scale = tl.load(x_scales + step)
+                gate += tl.dot(a, g) * (scale * tl.load(gate_scale + step))[:, None]
+                up += tl.dot(a, u) * (scale * tl.load(up_scale + step))[:, None]
+            else:
+                gate = tl.dot(a, g, gate)
+                up = tl.dot(a, u, up)
+            x_tile += BLOCK_K
+            gate_tile += BLOCK_K
+            up_tile += BLOCK_K
     found = gate / (1.0 + tl.exp(-gate)) * up
     place = h + pair[:, None] * inter + column[None, :]
     stored = used[:, None] & kept[None, :]
@@ -134,7 +154,7 @@ def _down(
     h, h_scale, w, w_scale, weights, y, pairs, tile_expert, tile_first, counts,
     tiles, local, hidden, inter, group,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
-    GATHERED: tl.constexpr, SCALED: tl.constexpr,
+    GATHERED: tl.constexpr, SCALED: tl.constexpr, PACKED: tl.constexpr,
 ):  # fmt: skip
     tile, tile_n = _tile(tiles, tl.cdiv(hidden, BLOCK_N), group)
     expert, pair, used = _pairs_of(
@@ -153,17 +173,22 @@ def _down(
     if SCALED:
         w_scales = w_scale + (expert * tl.cdiv(hidden, 128) + tile_n * BLOCK_N // 128) * steps
         h_scales = h_scale + pair * steps
-    for step in range(steps):
-        inside = depth < inter - step * BLOCK_K
-        a = tl.load(h_tile, mask=used[:, None] & inside[None, :], other=0.0)
-        b = tl.load(w_tile, mask=inside[:, None], other=0.0)
-        if SCALED:
-            scale = tl.load(h_scales + step) * tl.load(w_scales + step)
-            total += tl.dot(a, b) * scale[:, None]
-        else:
-            total = tl.dot(a, b, total)
-        h_tile += BLOCK_K
-        w_tile += BLOCK_K
+    if PACKED:
+        row = w + (expert * hidden + near) * (steps * 64)
+        powers = w_scale + (expert * hidden + near) * (steps * 4)
+        total = packed_dot(h + pair * inter, used, inter, row, powers, total, BLOCK_N)
+    else:
+        for step in range(steps):
+            inside = depth < inter - step * BLOCK_K
+            a = tl.load(h_tile, mask=used[:, None] & inside[None, :], other=0.0)
+            b = tl.load(w_tile, mask=inside[:, None], other=0.0)
+            if SCALED:
+                scale = tl.load(h_scales + step) * tl.load(w_scales + step)
+                total += tl.dot(a, b) * scale[:, None]
+            else:
+                total = tl.dot(a, b, total)
+            h_tile += BLOCK_K
+            w_tile += BLOCK_K
     total *= tl.load(weights + pair, mask=used, other=0.0)[:, None]
     place = y + pair[:, None] * hidden + column[None, :]
     tl.store(place, total.to(y.dtype.element_ty), mask=used[:, None] & kept[None, :])
@@ -204,7 +229,7 @@ def gate_up(
         x, x_scale, experts.gate_up, experts.gate_up_scale, h, h_scale, *where, space.counts,
         count, len(space.counts), hidden, inter, space.ids.shape[1], config.group,
         BLOCK_M=rows, BLOCK_N=config.columns, BLOCK_K=config.depth,
-        GATHERED=tiles is not None, SCALED=scaled,
+        GATHERED=tiles is not None, SCALED=scaled, PACKED=experts.packed,
         num_warps=config.warps, num_stages=config.stages,
     )  # fmt: skip
     return h, h_scale
@@ -222,7 +247,7 @@ def down(
         h, h_scale, experts.down, experts.down_scale, space.weights, y, *where, space.counts,
         count, len(space.counts), hidden, inter, config.group,
         BLOCK_M=rows, BLOCK_N=config.columns, BLOCK_K=config.depth,
-        GATHERED=tiles is not None, SCALED=h_scale is not None,
+        GATHERED=tiles is not None, SCALED=h_scale is not None, PACKED=experts.packed,
         num_warps=config.warps, num_stages=config.stages,
     )  # fmt: skip
     return y

@@ -21,6 +21,8 @@ CASES = [
     {"dtype": "fp8_block"},
     {"dtype": "fp8_block", "tokens": 1, "ep": 2, "experts": 32},
     {"dtype": "fp8_block", "inter": 512, "tp": 2, "hidden": 384, "tokens": 70},
+    {"dtype": "mxfp4"},
+    {"dtype": "mxfp4", "tokens": 1, "hidden": 320, "inter": 192},  # no whole 128
 ]
 
 
@@ -46,7 +48,7 @@ def wrong(inputs):
         yield {**inputs, "down": down.roll(1, dims=2)}
 
 
-@pytest.mark.parametrize("dtype", ["bf16", "fp8_block"])
+@pytest.mark.parametrize("dtype", ["bf16", "fp8_block", "mxfp4"])
 def test_the_reference_refuses_a_wrong_kernel(dtype, cpu):
     torch = pytest.importorskip("torch")
     kernel = kernel_checks.here(OPERATOR)[1]
