@@ -103,12 +103,25 @@ def _vllm(key: Key, inputs: Inputs) -> Call:
     return call
 
 
+def _sglang_server() -> None:
+    """Flags of a server that SGLang's kernels ask for; there is none here."""
+    from types import SimpleNamespace
+
+    from sglang.srt import server_args
+
+    if server_args._global_server_args is None:
+        names = ("deterministic_inference", "fused_moe_sum_all_reduce", "deepep_waterfill", "lora")
+        flags = SimpleNamespace(**{f"enable_{name}": False for name in names})
+        server_args.set_global_server_args_for_scheduler(flags)
+
+
 def _sglang(key: Key, inputs: Inputs) -> Call:
     import torch
     from sglang.srt.layers.moe.moe_runner import MoeRunnerConfig
     from sglang.srt.layers.moe.moe_runner.triton_utils.fused_moe import fused_experts
     from sglang.srt.layers.moe.topk import StandardTopKOutput, fused_topk
 
+    _sglang_server()
     x, logits, topk = inputs["x"], inputs["logits"], inputs["topk"]
     weights = _scaled(key, inputs)
     config = MoeRunnerConfig(
