@@ -248,6 +248,11 @@ def _any(_device: Device, _key: Key) -> str:
     return ""
 
 
+def _hopper(device: Device, _key: Key) -> str:
+    """FlashAttention-3 is written for the matrix units of Hopper."""
+    return "" if device.sm == 90 else "runs on sm 90 only"
+
+
 def _heads(*sizes: int) -> Unsupported:
     def unsupported(_device: Device, key: Key) -> str:
         return "" if key["head_dim"] in sizes else f"has heads of {', '.join(map(str, sizes))} only"
@@ -256,12 +261,10 @@ def _heads(*sizes: int) -> Unsupported:
 
 
 _OWN = _heads(64, 128, 256)  # a tile holds a power of two
-# FlashAttention-3 runs on Hopper only; FlashInfer needs a query as narrow as its cache on some
-# paths, and says so itself.
 _LIBRARIES = (
-    Kernel("vllm_flash_attn_fa3", "vllm", needs("vllm", sm=90), _any, _vllm_flash),
+    Kernel("vllm_flash_attn_fa3", "vllm", needs("vllm", sm=90), _hopper, _vllm_flash),
     Kernel("vllm_triton_attn", "vllm", needs("vllm", sm=80), _any, _vllm_triton),
-    Kernel("fa3", "sglang", needs("sglang", "sgl_kernel", sm=90), _any, _sglang_flash),
+    Kernel("fa3", "sglang", needs("sglang", "sgl_kernel", sm=90), _hopper, _sglang_flash),
     Kernel("flashinfer", "flashinfer", needs("flashinfer", sm=80), _heads(64, 128, 256),
            _flashinfer),
 )  # fmt: skip

@@ -255,6 +255,15 @@ def _wide(_device: Device, key: Key) -> str:
     return "" if key.get("kv_dtype", "bf16") == "bf16" else "has no narrow cache"
 
 
+def _hopper(device: Device, _key: Key) -> str:
+    """FlashAttention-3 and FlashMLA are written for the matrix units of Hopper."""
+    return "" if device.sm == 90 else "runs on sm 90 only"
+
+
+def _wide_hopper(device: Device, key: Key) -> str:
+    return _hopper(device, key) or _wide(device, key)
+
+
 def _any(_device: Device, _key: Key) -> str:
     return ""
 
@@ -263,14 +272,17 @@ _SDPA = "torch.scaled_dot_product_attention"
 PREFILL = (
     Kernel(_SDPA, "torch", needs(), _wide, _sdpa_prefill),
     Kernel("latent_prefill", "triton", needs("triton"), _any, _triton_prefill),
-    Kernel("FLASH_ATTN", "vllm", needs("vllm", sm=90), _any, _vllm_prefill),
+    Kernel("FLASH_ATTN", "vllm", needs("vllm", sm=90), _hopper, _vllm_prefill),
 )
 DECODE = (
     Kernel(_SDPA, "torch", needs(), _wide, _sdpa_decode),
     Kernel("latent_decode", "triton", needs("triton"), _any, _triton_decode),
-    Kernel("FLASH_ATTN_MLA", "vllm", needs("vllm", sm=90), _wide, _vllm_flash),
-    Kernel("FLASHMLA", "vllm", needs("vllm", sm=90), _any, _vllm_flashmla),
-    Kernel("flash_attention", "sglang", needs("sglang", "sgl_kernel", sm=90), _wide, _sglang_flash),
+    Kernel("FLASH_ATTN_MLA", "vllm", needs("vllm", sm=90), _wide_hopper, _vllm_flash),
+    Kernel("FLASHMLA", "vllm", needs("vllm", sm=90), _hopper, _vllm_flashmla),
+    Kernel(
+        "flash_attention", "sglang", needs("sglang", "sgl_kernel", sm=90), _wide_hopper,
+        _sglang_flash,
+    ),
     Kernel("BatchMLAPagedAttention", "flashinfer", needs("flashinfer", sm=80), _wide,
            _flashinfer_decode),
 )  # fmt: skip
