@@ -9,7 +9,7 @@ from aiconf.errors import unknown
 from profilers.operator import Operator
 
 # A module that measures kernels on one GPU or over ranks has a tuple ``OPERATORS``.
-MODULES = ("gemm", "nccl", "nixl")
+MODULES = ("gemm", "attention", "mla", "moe", "memory", "nccl", "nixl")
 BACKENDS = ("torch", "triton", "vllm", "sglang", "flashinfer", "trtllm")
 
 

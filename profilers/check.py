@@ -10,11 +10,11 @@ if TYPE_CHECKING:
 SAMPLED = 64  # rows of a large output that are compared: the first, the last and those between
 
 
-def rows(count: int) -> list[int]:
-    """Rows of an output with ``count`` rows that are compared: all, or ``SAMPLED`` spread out."""
-    if count <= SAMPLED:
+def rows(count: int, most: int = SAMPLED) -> list[int]:
+    """Rows of an output with ``count`` rows that are compared: all, or ``most`` spread out."""
+    if count <= most:
         return list(range(count))
-    return sorted({i * (count - 1) // (SAMPLED - 1) for i in range(SAMPLED)})
+    return sorted({i * (count - 1) // (most - 1) for i in range(most)})
 
 
 def relative_error(output: Tensor, reference: Tensor) -> float:

@@ -138,6 +138,16 @@ _ALL = (
     ),
     Schema("prefill_attention", "Attention of new prompts", (*_ATTENTION_SHAPE, _ISL)),
     Schema("decode_attention", "Attention of one new token", (*_ATTENTION_SHAPE, _PAST)),
+    Schema(
+        "chunk_attention",
+        "Attention of chunks of prompts behind a past, or of unlike requests in one batch",
+        (
+            *_ATTENTION_SHAPE,
+            _text("lengths", "equal; ragged: isl and past spread from a half to three halves"),
+            _ISL,
+            _PAST,
+        ),
+    ),
     Schema("mla_prefill", "Multi-head latent attention of new prompts", (*_MLA_SHAPE, _ISL)),
     Schema("mla_decode", "Multi-head latent attention of one new token", (*_MLA_SHAPE, _PAST)),
     Schema("dsa_prefill", "Sparse MLA block of new prompts without a past", (*_DSA_SHAPE, _ISL)),
@@ -274,6 +284,36 @@ _ALL = (
             _DTYPE,
             _number("k", "columns"),
             _number("m", "rows"),
+        ),
+    ),
+    Schema(
+        "elementwise",
+        "Kernels on bf16 activations that only move memory",
+        (
+            _text("op", "rms_norm, add_rms_norm, silu_and_mul, quantize_groups, embedding, copy"),
+            _number("width", "elements of a token's output"),
+            _KERNEL,
+            _number("tokens", "tokens"),
+        ),
+    ),
+    Schema(
+        "sampling",
+        "Choice of the next tokens from float32 logits",
+        (
+            _text("op", "greedy or top_k_top_p"),
+            _number("vocabulary", "logits of a request"),
+            _KERNEL,
+            _BATCH,
+        ),
+    ),
+    Schema(
+        "copy",
+        "Copies of KV cache on and off one GPU",
+        (
+            _text("op", "host_to_device, device_to_host or device_to_device"),
+            _number("page_bytes", "byte of a scattered page; 0: one piece"),
+            _KERNEL,
+            _number("bytes", "byte in all"),
         ),
     ),
 )

@@ -45,20 +45,20 @@ def test_a_backend_that_is_not_installed_is_said(monkeypatch):
 
 
 def test_a_precision_that_the_gpu_lacks_is_left_out():
-    found = plan(Job(backends=("torch",)), H200, METHOD)
+    found = plan(Job(ops=("gemm",), backends=("torch",)), H200, METHOD)
     assert found.left_out["torch torch.scaled_mm: needs sm 100, this GPU is sm 90"] == 1
     assert not any(line.fixed["dtype"] == "nvfp4" for _, _, line in found.lines)
 
 
 def test_what_does_not_fit_is_left_out_and_too_little_memory_is_said():
-    small = plan(Job(backends=("torch",)), replace(H200, memory_bytes=8e9), METHOD)
-    whole = plan(Job(backends=("torch",)), H200, METHOD)
+    small = plan(Job(ops=("gemm",), backends=("torch",)), replace(H200, memory_bytes=8e9), METHOD)
+    whole = plan(Job(ops=("gemm",), backends=("torch",)), H200, METHOD)
     assert 0 < small.points() < whole.points()
     assert small.left_out["gemm: too large for the free memory"]
     largest = max(k.read + k.written for k in works(small))
     assert 12 * largest <= 8e9
     with pytest.raises(UserError, match=r"nothing to measure .*too large for the free memory"):
-        plan(Job(backends=("torch",)), replace(H200, memory_bytes=1e5), METHOD)
+        plan(Job(ops=("gemm",), backends=("torch",)), replace(H200, memory_bytes=1e5), METHOD)
 
 
 def works(found):
@@ -67,7 +67,7 @@ def works(found):
 
 
 def test_a_quick_pass_is_minutes_on_one_gpu():
-    quick = plan(Job(backends=("torch",), quick=True), H200, METHOD)
+    quick = plan(Job(ops=("gemm",), backends=("torch",), quick=True), H200, METHOD)
     seconds = sum(float(t.cost[t.seeds()].sum()) for t in quick.refinement.tracks)
     assert 5 < seconds < 120
     assert quick.first_looks() == 5 * len(quick.lines)
