@@ -16,11 +16,15 @@ Unsupported = Callable[["Device", "Key"], str]
 
 
 def needs(*modules: str, sm: int = 0) -> Missing:
-    """Return a check that ``modules`` are installed and the GPU has compute capability ``sm``."""
+    """Return a check that ``modules`` are installed and the GPU has compute capability ``sm``.
+
+    What another machine has installed is not known: a plan for it takes all of it as there.
+    """
 
     def missing(device: Device) -> str:
-        absent = [name for name in modules if importlib.util.find_spec(name) is None]
-        if absent:
+        wanted = ("torch", *modules)
+        absent = [name for name in wanted if importlib.util.find_spec(name) is None]
+        if absent and device.here:
             return f"{', '.join(absent)} not installed"
         if (modules or sm) and device.kind != "cuda" and not _interpreted(modules):
             return "it needs a GPU"

@@ -21,6 +21,7 @@ class Device:
     memory_bytes: what can be used, so what is free where the device is at hand.
     datasheet: ``flops`` and ``bandwidth`` are peaks of ``systems/*.yaml``, which no kernel can
     beat; else they were measured here and serve for estimates only.
+    here: whether it is in this machine; a plan may be for another.
     """
 
     kind: str  # cuda or cpu
@@ -37,6 +38,7 @@ class Device:
     host_bandwidth: float = 0.0  # bytes/s, one direction; 0: not known
     nvlink_bandwidth: float = 0.0
     network_bandwidth: float = 0.0
+    here: bool = True
 
     @property
     def torch(self) -> str:
@@ -46,7 +48,8 @@ class Device:
 
 def planned(system: str) -> Device:
     """Return a device of a known system, as plans need it on a machine that has none."""
-    return _of_system(load_system(system), load_system(system).device_name or system)
+    found = load_system(system)
+    return _of_system(found, found.device_name or system, here=False)
 
 
 def _of_system(system: System, name: str, **seen: object) -> Device:

@@ -73,12 +73,14 @@ def plan(
 ) -> None:  # fmt: skip
     """Print which points would be measured and how long that takes; measures nothing.
 
-    With --system and no GPU here, the plan is that of the named system.
+    With --system and no GPU here, the plan is that of the named system; then of the kernels
+    that need no engine, unless --backend names others.
     """
     from profilers.device import detect, planned
 
-    job = _job(ops, backend, quick, budget, 0, device, system, perf_db)
     elsewhere = device == "cuda" and bool(system) and not _has_gpu()
+    backend = backend or ("torch,triton" if elsewhere else "")
+    job = _job(ops, backend, quick, budget, 0, device, system, perf_db)
     _plan(job, planned(system) if elsewhere else detect(device, system))
 
 

@@ -37,11 +37,18 @@ def test_unknown_names_are_said_with_the_nearest():
 
 
 def test_a_backend_that_is_not_installed_is_said(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name if name == "torch" else None)
+    mine = replace(H200, here=True)
     with pytest.raises(UserError, match=r"nothing to measure here: sglang .*sgl_kernel not inst"):
-        plan(Job(backends=("sglang",)), H200, METHOD)
+        plan(Job(ops=("gemm",), backends=("sglang",)), mine, METHOD)
     with pytest.raises(UserError, match="backend vllm cannot be measured here: vllm not installed"):
-        plan(Job(backends=("torch", "vllm")), H200, METHOD)
+        plan(Job(ops=("gemm",), backends=("torch", "vllm")), mine, METHOD)
+
+
+def test_a_plan_for_another_machine_does_not_ask_what_this_one_has_installed(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    found = plan(Job(ops=("gemm",), backends=("sglang",)), H200, METHOD)
+    assert {kernel.backend for _, kernel, _ in found.lines} == {"sglang"}
 
 
 def test_a_precision_that_the_gpu_lacks_is_left_out():
