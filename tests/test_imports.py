@@ -12,6 +12,7 @@ import aiconf
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "aiconf"
+PROFILERS = sorted((ROOT / "profilers").rglob("*.py"))
 MODULES = sorted(PACKAGE.rglob("*.py"))
 RANKS = {
     "__main__": 10,
@@ -66,7 +67,21 @@ def test_imports_run_downward(path):
         assert below or same_room or beside, f"{own} imports {other}"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", PROFILERS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_profilers_import_nothing_above_perf(path):
+    others = {other for other in named(path) if other != "__version__"}
+    assert all(RANKS[other] <= RANKS["perf"] for other in others), others
+    assert "model" not in others or path.parent.name == "engine"  # which serves a whole model
+
+
+def test_profilers_import_libraries_of_kernels_only_where_one_is_run():
+    libraries = {"torch", "triton", "vllm", "sglang", "sgl_kernel", "flashinfer", "pandas"}
+    names = [p.relative_to(ROOT).with_suffix("").as_posix() for p in PROFILERS]
+    modules = [n.replace("/", ".") for n in names if "/kernels/" not in n and "__init__" not in n]
+    assert not libraries & loaded_by(f"import {', '.join(modules)}")
+
+
+@pytest.mark.parametrize("path", [*MODULES, *PROFILERS], ids=lambda p: str(p.relative_to(ROOT)))
 def test_modules_are_small_and_documented(path):
     text = path.read_text("utf-8")
     assert text.count("\n") <= MOST_LINES
@@ -75,8 +90,8 @@ def test_modules_are_small_and_documented(path):
 
 def test_functions_are_short():
     long = [
-        f"{path.relative_to(PACKAGE)}:{node.name}"
-        for path in MODULES
+        f"{path.relative_to(ROOT)}:{node.name}"
+        for path in [*MODULES, *PROFILERS]
         for node in ast.walk(ast.parse(path.read_text("utf-8")))
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and _body_lines(node) > 80
     ]
@@ -94,8 +109,8 @@ def _body_lines(node):
 def test_no_absolute_machine_paths():
     pattern = re.compile(r"(?<![\w.$/])/(?:home|root|work|tmp|Users|mnt)/\w")
     kinds = {".py", ".md", ".yaml", ".yml", ".toml", ".j2", ".json", ".ipynb"}
-    folders = ["aiconf", "backends", "benchmarks", "docs", "models", "notebooks", "systems",
-               "templates", "tests"]  # fmt: skip
+    folders = ["aiconf", "backends", "benchmarks", "docs", "models", "notebooks", "profilers",
+               "systems", "templates", "tests"]  # fmt: skip
     files = [p for f in folders for p in (ROOT / f).rglob("*") if p.suffix in kinds]
     files += [ROOT / name for name in ("README.md", "pyproject.toml", ".ci/run")]
     found = [

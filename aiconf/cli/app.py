@@ -26,6 +26,7 @@ _COMMANDS = {
     "runs": ("aiconf.cli.runs", "app"),
     "db": ("aiconf.cli.db", "app"),
     "deploy": ("aiconf.cli.deploy", "app"),
+    "profile": ("aiconf.cli.profile", "app"),
 }
 # BadParameter is a usage error, which is a click exception, in click and in Typer's own copy.
 _CLICK_ERROR: type[Exception] = typer.BadParameter.__mro__[2]

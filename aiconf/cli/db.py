@@ -1,4 +1,4 @@
-"""``aiconf db``: import, list, show, verify and compare measured kernel tables."""
+"""``aiconf db``: import, list, show, verify, compare and merge measured tables; what they lack."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aiconf.errors import UserError
+from aiconf.cli.options import Output, Precision
+from aiconf.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from aiconf.perf.agreement import Agreement
@@ -58,7 +59,6 @@ def list_(
     perf_db: _Extra = None,
 ) -> None:
     """List the tables: engine version, rows and size."""
-    from aiconf.errors import unknown
     from aiconf.perf.store import PerfDb
 
     db = PerfDb.open(perf_db)
@@ -73,7 +73,7 @@ def list_(
                 versions = " ".join(entry.versions) or "?"
                 where = "embedded" if folder is db.folders[-1] else str(folder.path)
                 rows.append((*entry.place, versions, count, f"{size / 1000:.0f}", where))
-    _print_table(rows, right=(4, 5))
+    print_table(rows, right=(4, 5))
 
 
 @app.command()
@@ -106,7 +106,7 @@ def show(
     rows = [tuple(schema.names)]
     rows += [tuple(_cell(columns[name][i]) for name in schema.names) for i in shown]
     if count:
-        _print_table(rows, right=range(len(schema.names)))
+        print_table(rows, right=range(len(schema.names)))
 
 
 @app.command()
@@ -192,6 +192,78 @@ def _print_agreement(found: Agreement, name: str) -> None:
         )
 
 
+@app.command()
+def merge(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Earlier ones win.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="May be one of them.")],
+) -> None:
+    """Merge perf_db folders row by row; of equal rows that of the earlier folder stays."""
+    from aiconf.perf.merge import merge as merged
+
+    for line in merged(folders, out):
+        typer.echo(line)
+
+
+@app.command()
+def fit(
+    system: Annotated[str, typer.Argument(help="Only this system.")] = "",
+    backend: Annotated[str, typer.Argument(help="Only this backend.")] = "",
+    table: Annotated[str, typer.Argument(help="Only this table.")] = "",
+    perf_db: _Extra = None,
+) -> None:
+    """Say how well tables foretell themselves: the error where each point is left out.
+
+    Along an axis, every point between two others is interpolated from them as estimates do.
+    With --perf-db only the tables of that folder are looked at.
+    """
+    from aiconf.perf.leave_one_out import fits
+    from aiconf.perf.schema import schema_of
+    from aiconf.perf.store import PerfDb
+
+    folder = PerfDb.open(perf_db).folders[0]
+    wanted = (system, backend, table)
+    for at, kind in enumerate(("system", "backend", "table")):
+        known = sorted({place[at] for place in folder.entries})
+        if wanted[at] and wanted[at] not in known:
+            raise unknown(kind, wanted[at], known)
+    rows = [["TABLE", "KERNEL", "AXIS", "POINTS", "MEDIAN %", "P90 %", "WORST %", "WORST POINT"]]
+    for place, entry in sorted(folder.entries.items()):
+        if any(w not in ("", p) for w, p in zip(wanted, place, strict=True)):
+            continue
+        for one in fits(folder.select(entry, {}), schema_of(entry.table)):
+            if one.points:
+                worst = " ".join(f"{k}={v}" for k, v in one.worst_key.items() if k != "kernel")
+                errors = [f"{100 * e:.1f}" for e in (one.median, one.p90, one.worst)]
+                name = one.kernel or "-"
+                rows.append([entry.name, name, one.axis, str(one.points), *errors, worst])
+    if len(rows) == 1:
+        raise UserError(f"no table {'/'.join(w or '*' for w in wanted)} with three points in a row")
+    print_table(rows, right=range(3, 7))
+
+
+@app.command()
+def gaps(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="As for `aiconf cli --model`.")],
+    system: Annotated[str, typer.Argument(metavar="SYSTEM", help="See `aiconf systems`.")],
+    backend: Annotated[str, typer.Option("--backend", metavar="NAME", help="Engine.")] = "vllm",
+    precision: Precision = None,
+    perf_db: _Extra = None,
+    output: Output = "table",
+) -> None:
+    """List shapes that a model needs and no table holds, over all layouts on one node."""
+    from aiconf.cli.listing import show as show_records
+    from aiconf.engine.platform import platform
+    from aiconf.model.library import load_model
+    from aiconf.report.gaps import COLUMNS
+    from aiconf.report.gaps import gaps as found_gaps
+
+    records, needed = found_gaps(load_model(model, precision), platform(system, backend, perf_db))
+    if records or output != "table":
+        show_records(COLUMNS, records, output)
+    if output == "table":
+        typer.echo(f"{len(records)} of {needed} shapes were not measured")
+
+
 def _parse_filters(schema: Schema, texts: Sequence[str]) -> Wanted:
     """Read COLUMN=VALUE,...; ``UserError`` for an unknown column or a value of the wrong kind."""
     wanted: dict[str, list[Any]] = {}
@@ -229,7 +301,8 @@ def _cell(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _print_table(rows: Sequence[Sequence[str]], right: Iterable[int]) -> None:
+def print_table(rows: Sequence[Sequence[str]], right: Iterable[int]) -> None:
+    """Print rows in columns; those of ``right`` to the right."""
     to_right = set(right)
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:

@@ -45,8 +45,9 @@ def benchmark(deployment: Deployment) -> tuple[dict[str, Any], dict[Path, str]]:
     work = plan.workload
     shown = f" + {work.images}" if work.images else ""
     point = f"{plan.concurrency} users, {work.text} prompt{shown} and {work.osl} output"
+    code = "; it runs Python code of the checkpoint's repository" if plan.model.own_code else ""
     why: dict[Path, str] = {
-        (*place, "args"): f"the predicted point: {point} tokens",
+        (*place, "args"): f"the predicted point: {point} tokens{code}",
         (*place, "image"): "any image with pip; aiperf is installed at start",
     }
     return job.document(), why
@@ -62,6 +63,7 @@ def measure(plan: Plan, url: str) -> list[str]:
     work, users = plan.workload, plan.concurrency
     words = ["profile", "--model", literal(served_model(plan))]
     words += ["--tokenizer", literal(plan.model.checkpoint), "--url", url]
+    words += ["--tokenizer-trust-remote-code"] if plan.model.own_code else []
     kind = "chat" if work.images else "completions"
     words += ["--endpoint-type", kind, "--streaming"]
     words += ["--isl", str(work.text - work.prefix), "--isl-stddev", "0"]

@@ -16,6 +16,8 @@ from aiconf.serving.plan import Plan, Worker
 
 SettingValue = bool | int | float | str | Mapping[str, Any] | Sequence[int]
 
+OWN_CODE = "the engine runs Python code of the checkpoint's repository: review it"
+
 # Weights of experts in these formats can be copied by the engines' load balancers in every release.
 _BALANCED_FORMATS = ("bf16", "fp8", "fp8_block")
 
@@ -145,6 +147,11 @@ def sequences_why(worker: Worker) -> str:
     if worker.parallel.dp == 1:
         return "running sequences the prediction assumed"
     return f"{worker.max_sequences} running sequences over {worker.parallel.dp} attention ranks"
+
+
+def own_code(plan: Plan) -> list[Setting]:
+    """Return the leave to run code of the checkpoint's repository, where it needs that."""
+    return [Setting("trust-remote-code", True, OWN_CODE)] if plan.model.own_code else []
 
 
 def served_model(plan: Plan) -> str:

@@ -33,6 +33,11 @@ def notes(
     said += _cluster(plan, options, parts)
     said += _assumed(plan, options, parts)
     said += _images(plan)
+    if plan.model.own_code:
+        said.append(
+            f"Engines and AIPerf run Python code from the repository of {plan.model.checkpoint}, "
+            "whatever is there at start: review it, and pin the revision that you reviewed."
+        )
     if served_model(plan) != plan.model.checkpoint:
         said.append(
             f"The model was read from the path {plan.model.checkpoint}: it must exist under this "

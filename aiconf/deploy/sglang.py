@@ -13,6 +13,7 @@ from aiconf.deploy.launch import (
     exchange_words,
     graph_sizes,
     literal,
+    own_code,
     per_rank,
     reuses,
     served_model,
@@ -41,6 +42,7 @@ def launch(plan: Plan, worker: Worker, site: Site) -> Launch:
         (
             Setting("model-path", literal(plan.model.checkpoint)),
             Setting("served-model-name", literal(served_model(plan))),
+            *own_code(plan),
             *_parallel(plan, worker),
             *_scheduling(worker),
             *_graphs(worker),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aiconf.deploy.launch import (
+    OWN_CODE,
     Launch,
     Setting,
     Site,
@@ -123,6 +124,7 @@ def engine_config(plan: Plan, worker: Worker, site: Site) -> dict[str, Any]:
         "backend": "pytorch",
         "tensor_parallel_size": layout.tp * layout.dp,
         "pipeline_parallel_size": layout.pp,
+        **({"trust_remote_code": True} if plan.model.own_code else {}),
     }
     if plan.model.is_moe:
         config["moe_expert_parallel_size"] = layout.ep
@@ -198,6 +200,7 @@ def _reasons(worker: Worker, site: Site) -> dict[tuple[str | int, ...], str]:
     pp = worker.parallel.pp
     stages = f", in {pp} batches (one per pipeline stage)" if pp > 1 else ""
     reasons: dict[tuple[str | int, ...], str] = {
+        ("trust_remote_code",): OWN_CODE,
         ("tensor_parallel_size",): f"layout {worker.parallel}, chosen by the search",
         ("max_batch_size",): sequences_why(worker) + stages,
         ("max_num_tokens",): "tokens of one iteration and rank",

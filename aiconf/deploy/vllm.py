@@ -12,6 +12,7 @@ from aiconf.deploy.launch import (
     balanced_experts,
     exchange_words,
     literal,
+    own_code,
     per_rank,
     reuses,
     sequences_why,
@@ -45,6 +46,7 @@ def launch(plan: Plan, worker: Worker, site: Site) -> Launch:
         (
             Setting("model", literal(plan.model.checkpoint)),
             Setting("served-model-name", literal(served_model(plan))),
+            *own_code(plan),
             *_parallel(plan, worker, site),
             *_scheduling(worker),
             *_cache(worker, site),

@@ -93,6 +93,7 @@ def _place(files: dict[str, str | bytes], staged: Path, folder: Path) -> None:
 def contents(deployment: Deployment) -> dict[str, str]:
     """Return the text of every file of ``deployment`` by name."""
     from aiconf.deploy import docker, jobs, llmd
+    from aiconf.deploy.launch import OWN_CODE
     from aiconf.deploy.render import render, render_all
     from aiconf.deploy.request import deployment_request
 
@@ -127,13 +128,14 @@ def contents(deployment: Deployment) -> dict[str, str]:
     else:
         for name, values in docker.scripts(deployment).items():
             files[name] = _template("launch_node.sh.j2", values)
+    code = ["--trust-remote-code: " + OWN_CODE + "."] if deployment.plan.model.own_code else []
     reason = llmd.why_not(deployment)
     if reason:
         absent["llm-d-values.yaml"] = reason
     else:
         files["llm-d-values.yaml"] = render_all(
             [render(llmd.values(deployment))],
-            ["The same workers for llm-d: values of the chart llm-d-modelservice."],
+            ["The same workers for llm-d: values of the chart llm-d-modelservice.", *code],
         )
     files["README.md"] = _readme(deployment, files, absent)
     return files

@@ -48,7 +48,9 @@ class AttentionTimer:
             if isinstance(o, GqaAttention)
         ]
         self._blocks = [
-            (_shape(o, kv_dtype), o) for o in stage if isinstance(o, (MlaAttention, SparseBlock))
+            (block_shape(o, kv_dtype), o)
+            for o in stage
+            if isinstance(o, (MlaAttention, SparseBlock))
         ]
         self._project = [_projections(tables, block) for _, block in self._blocks]
 
@@ -189,7 +191,8 @@ def _projections(tables: Tables, block: MlaAttention | SparseBlock) -> _Projecti
     return _Projections(every, prompt, np.array([worst]))
 
 
-def _shape(block: MlaAttention | SparseBlock, kv_dtype: str) -> Block:
+def block_shape(block: MlaAttention | SparseBlock, kv_dtype: str) -> Block:
+    """Return the shape that tables of attention blocks are read by."""
     weights = sum(gemm.n * gemm.k for gemm in block.projections)
     if isinstance(block, SparseBlock):
         return Sparse(

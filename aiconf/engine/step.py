@@ -35,7 +35,7 @@ from aiconf.model.operators import (
 from aiconf.model.spec import ModelSpec
 from aiconf.parallel import Parallel
 from aiconf.perf.collective import send_seconds
-from aiconf.perf.origin import Origin, unmeasured
+from aiconf.perf.origin import Origin, Origins, unmeasured
 from aiconf.perf.tables import Tables
 
 
@@ -274,6 +274,16 @@ class StepModel:
             time = np.where(hidden, np.minimum(time, self._timer.traffic(operator)), time)
         scale = self.traits.scales.get(part, 1.0)
         self._curves(operator).add(part, time * (operator.count * scale), origin)
+
+    def once(self, operator: Operator) -> tuple[Array, Origins] | None:
+        """Seconds of one occurrence of an operator on the token grid, and where each came from.
+
+        None for what has no time of its own there: attention, pipeline sends, parts of kernels.
+        """
+        apart = (*ATTENTION, LinearScan, PipelineSend)
+        if isinstance(operator, apart) or self.fused(operator):
+            return None
+        return self._timer.timed(replace(operator, count=1))[1]
 
     def _curves(self, operator: Operator) -> Curves:
         """Whose tokens an operator's time depends on."""

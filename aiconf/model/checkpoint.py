@@ -13,6 +13,7 @@ from aiconf.model.families.config import shown
 from aiconf.model.families.nearest import missing, nearest_layers, revealed
 from aiconf.model.foreign import foreign_architecture, foreign_file, foreign_folder
 from aiconf.model.mistral_params import from_params, is_params
+from aiconf.model.own_code import needs_own_code
 from aiconf.model.quantized import read_quantization
 from aiconf.model.spec import LayerGroup, ModelSpec
 from aiconf.model.vision import VisionTower
@@ -44,6 +45,7 @@ def read_config(config: str | Path | Mapping[str, Any], name: str | None = None)
     path = _file(Path(config).expanduser())
     beside = path.with_name("hf_quant_config.json")
     pixels = path.with_name("preprocessor_config.json")
+    tokenizer = path.with_name("tokenizer_config.json")
     return build(
         _json(path),
         _json(beside) if beside.is_file() else None,
@@ -51,6 +53,7 @@ def read_config(config: str | Path | Mapping[str, Any], name: str | None = None)
         name or path.resolve().parent.name,
         checkpoint=str(path.parent),
         pixels=_json(pixels) if pixels.is_file() else None,
+        tokenizer=_json(tokenizer) if tokenizer.is_file() else None,
     )
 
 
@@ -74,10 +77,12 @@ def build(
     name: str,
     checkpoint: str | None = None,
     pixels: Mapping[str, Any] | None = None,
+    tokenizer: Mapping[str, Any] | None = None,
 ) -> ModelSpec:
     """Build the model from parsed files; ``source`` is what messages call config.json.
 
     beside: hf_quant_config.json. pixels: preprocessor_config.json of the image processor.
+    tokenizer: tokenizer_config.json.
     """
     if is_params(figures):
         figures = from_params(figures, source)
@@ -108,6 +113,7 @@ def build(
         mtp_ends=family is not None and family.mtp_ends,
         streams=text.whole("hc_mult", default=1),
         vision=vision,
+        own_code=needs_own_code(figures, tokenizer),
         notes=(*notes, *_dtype(text), *mixed),
     )
 

@@ -47,6 +47,7 @@ def read_family(path: Path) -> tuple[ModelSpec, ...]:
             mtp_ends=family["mtp_ends"],
             streams=family["streams"],
             vision=vision,
+            own_code=checkpoint["own_code"] or family["own_code"],
             notes=tuple(checkpoint["notes"]),
         )
         for checkpoint in family["checkpoints"]

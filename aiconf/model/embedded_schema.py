@@ -113,18 +113,26 @@ class VisionFile(Strict):
 
 
 class CheckpointFile(Strict):
-    """A checkpoint: hub id, ids of others with the same shapes and precisions, total bytes."""
+    """A checkpoint: hub id, ids of others with the same shapes and precisions, total bytes.
+
+    own_code: `FamilyFile.own_code` of this one alone.
+    """
 
     id: str
     also: list[str] = Field(default_factory=list)
     quantization: QuantizationFile = Field(default_factory=QuantizationFile)
     max_context: PositiveInt | None = None
     bytes: PositiveInt | None = None
+    own_code: bool = False
     notes: list[str] = Field(default_factory=list)
 
 
 class FamilyFile(Strict):
-    """One family: figures, published parameter counts, checkpoints with the default first."""
+    """One family: figures, published parameter counts, checkpoints with the default first.
+
+    own_code: engines start its checkpoints only when they may run Python code from the repository
+    (configuration or tokenizer); a comment behind it says who launches them so.
+    """
 
     name: str
     source: str
@@ -140,4 +148,5 @@ class FamilyFile(Strict):
     active_parameters: float | None = None
     layers: list[GroupFile]
     vision: VisionFile | None = None
+    own_code: bool = False
     checkpoints: list[CheckpointFile]

@@ -51,8 +51,9 @@ def read_hub(identifier: str, embedded: Iterable[str]) -> ModelSpec:
     pixels = None
     if figures.get("vision_config"):
         pixels = _fetch(identifier, "preprocessor_config.json", hint)
+    tokenizer = _fetch(identifier, "tokenizer_config.json", hint)
     source = f"{identifier} config.json"
-    return build(figures, beside, source, identifier, pixels=pixels)
+    return build(figures, beside, source, identifier, pixels=pixels, tokenizer=tokenizer)
 
 
 def _cached(identifier: str) -> Path | None:

@@ -161,6 +161,7 @@ class ModelSpec:
     mtp_ends: bool = False  # those layers ship an embedding and a head of their own
     streams: int = 1  # residual streams, mixed around every block (hyper-connections)
     vision: VisionTower | None = None  # None: no tower, or one that is not known
+    own_code: bool = False  # engines must run Python code of its repository to start
     notes: tuple[str, ...] = field(default=())  # what was assumed while reading
 
     def __hash__(self) -> int:

@@ -43,6 +43,7 @@ class _Grid:
     m: Array
     ratio: Array
     floor: float
+    measured: NDArray[np.bool_]  # (n, k) with a point of its own
 
 
 def _grid(tables: Tables, dtype: str) -> _Grid | None:
@@ -65,13 +66,15 @@ def _read_grid(tables: Tables, dtype: str) -> _Grid | None:
     light = gemm_light(tables.system.gpu, dtype, rows["n"], rows["k"], rows["m"].astype(float))
     ratio = np.full((len(n), len(k), len(m)), np.nan)
     ratio[at_n, at_k, at_m] = seconds / (floor + light)
-    return _Grid(
-        n.astype(np.float64), k.astype(np.float64), m.astype(np.float64), fill_holes(ratio), floor
-    )
+    columns, depth, rows_m = (axis.astype(np.float64) for axis in (n, k, m))
+    measured = ~np.isnan(ratio).all(axis=2)
+    return _Grid(columns, depth, rows_m, fill_holes(ratio, rows_m), floor, measured)
 
 
 def _between(axis: Array, value: float) -> tuple[int, int, float]:
     """Neighbours of ``value`` on a log2 axis and the weight of the upper one."""
+    if len(axis) == 1:
+        return 0, 0, 0.0
     held = float(np.clip(value, axis[0], axis[-1]))
     low = int(np.clip(np.searchsorted(axis, held, side="right") - 1, 0, len(axis) - 2))
     weight = np.log2(held / axis[low]) / np.log2(axis[low + 1] / axis[low])
@@ -91,7 +94,7 @@ def _curve(tables: Tables, dtype: str, n: int, k: int) -> tuple[Surface | None, 
             (grid.ratio[n0, k0] * (1 - right) + grid.ratio[n1, k0] * right) * (1 - up)
             + (grid.ratio[n0, k1] * (1 - right) + grid.ratio[n1, k1] * right) * up
         )  # fmt: skip
-        exact = n in grid.n and k in grid.k
+        exact = bool(grid.measured[np.ix_(grid.n == n, grid.k == k)].any())
         held = grid.n[0] <= n <= grid.n[-1] and grid.k[0] <= k <= grid.k[-1]
         origin = Origin.MEASURED if exact else Origin.INTERPOLATED
         if candidate != dtype or not held:

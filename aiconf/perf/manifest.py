@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from aiconf.errors import UserError
 
 MANIFEST = "manifest.json"  # JSON and not YAML: it is read at every start
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,19 @@ class TableEntry:
 _FIELDS = frozenset(field.name for field in fields(TableEntry))
 
 
+def require_names(place: tuple[str, str, str], source: Path) -> None:
+    """Refuse a place that is no path below a folder: tables come from others and are written.
+
+    Raises
+    ------
+    UserError
+        Names ``source`` and what is no name of a system, backend or table.
+    """
+    for name in place:
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            raise UserError(f"{source}: {name!r} is no name of a system, backend or table")
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Read ``folder``'s manifest as plain data; ``UserError`` when it cannot be read."""
     path = folder / MANIFEST
@@ -76,5 +91,6 @@ def read_entries(folder: Path) -> dict[tuple[str, str, str], TableEntry]:
             entry = TableEntry(**known | {"versions": tuple(item.get("versions", ()))})
         except (TypeError, AttributeError) as error:
             raise UserError(f"{folder / MANIFEST} has a bad entry: {error}") from error
+        require_names(entry.place, folder / MANIFEST)
         entries[entry.place] = entry
     return entries

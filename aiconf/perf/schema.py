@@ -9,6 +9,12 @@ from aiconf.errors import unknown
 
 ROW_GROUP_ROWS = 8192  # rows that a selective read gets at least; also the unit of statistics
 SECONDS = "seconds"
+# Columns that a table may have besides: of rows that were measured with `aiconf profile`.
+MEASURED = {
+    "spread": "(90th - 10th percentile) / median of the samples",
+    "watt": "W, median of what was sampled meanwhile; empty where nothing was",
+    "sm_mhz": "MHz of the multiprocessors, likewise",
+}
 
 
 @dataclass(frozen=True)
@@ -132,6 +138,16 @@ _ALL = (
     ),
     Schema("prefill_attention", "Attention of new prompts", (*_ATTENTION_SHAPE, _ISL)),
     Schema("decode_attention", "Attention of one new token", (*_ATTENTION_SHAPE, _PAST)),
+    Schema(
+        "chunk_attention",
+        "Attention of chunks of prompts behind a past, or of unlike requests in one batch",
+        (
+            *_ATTENTION_SHAPE,
+            _text("lengths", "equal; ragged: isl and past spread from a half to three halves"),
+            _ISL,
+            _PAST,
+        ),
+    ),
     Schema("mla_prefill", "Multi-head latent attention of new prompts", (*_MLA_SHAPE, _ISL)),
     Schema("mla_decode", "Multi-head latent attention of one new token", (*_MLA_SHAPE, _PAST)),
     Schema("dsa_prefill", "Sparse MLA block of new prompts without a past", (*_DSA_SHAPE, _ISL)),
@@ -210,11 +226,24 @@ _ALL = (
         "collective",
         "Collective over GPUs",
         (
-            _text("op", "all_reduce, all_gather, reduce_scatter or all_to_all"),
+            _text("op", "all_reduce, all_gather, reduce_scatter, all_to_all, or send to one"),
             _KERNEL,
             _DTYPE,
             _number("gpus", "GPUs"),
             _number("bytes", "byte: the whole buffer of one GPU, the larger one of the two"),
+        ),
+    ),
+    Schema(
+        "transfer",
+        "KV blocks, scattered in both memories, moved by NIXL from one to the other",
+        (
+            _text("op", "read: asked for where they arrive; write: where they lie"),
+            _text("from", "vram or dram"),
+            _text("to", "vram or dram"),
+            _text("path", "local: processes on one GPU or its host; node: two GPUs; network"),
+            _KERNEL,
+            _number("block_bytes", "byte of one block, which is one descriptor"),
+            _number("blocks", "blocks of one transfer"),
         ),
     ),
     Schema(
@@ -234,6 +263,20 @@ _ALL = (
         ),
     ),
     Schema(
+        "iteration",
+        "One iteration of a whole engine, as a client of its server sees it",
+        (
+            _text("model", "checkpoint whose config.json the engine read"),
+            _text("config", "first 12 digits of the SHA-256 of that config.json"),
+            _text("layout", "parallel layout of the engine"),
+            _text("settings", "first 8 digits of the SHA-256 of its settings: see the manifest"),
+            _text("seen", "first: a lone prompt's first token; interval: between tokens of others"),
+            _number("prefill", "new prompt tokens"),
+            _number("decode", "sequences that get one token"),
+            _number("context", "tokens that each of these has in the cache, mean"),
+        ),
+    ),
+    Schema(
         "quantize",
         "Quantisation of activations",
         (
@@ -241,6 +284,36 @@ _ALL = (
             _DTYPE,
             _number("k", "columns"),
             _number("m", "rows"),
+        ),
+    ),
+    Schema(
+        "elementwise",
+        "Kernels on bf16 activations that only move memory",
+        (
+            _text("op", "rms_norm, add_rms_norm, silu_and_mul, quantize_groups, embedding, copy"),
+            _number("width", "elements of a token's output"),
+            _KERNEL,
+            _number("tokens", "tokens"),
+        ),
+    ),
+    Schema(
+        "sampling",
+        "Choice of the next tokens from float32 logits",
+        (
+            _text("op", "greedy or top_k_top_p"),
+            _number("vocabulary", "logits of a request"),
+            _KERNEL,
+            _BATCH,
+        ),
+    ),
+    Schema(
+        "copy",
+        "Copies of KV cache on and off one GPU",
+        (
+            _text("op", "host_to_device, device_to_host or device_to_device"),
+            _number("page_bytes", "byte of a scattered page; 0: one piece"),
+            _KERNEL,
+            _number("bytes", "byte in all"),
         ),
     ),
 )

@@ -82,12 +82,28 @@ def _parquet(source: object, schema: Schema, path: Path) -> pq.ParquetFile:
     texts = [column.name for column in schema.keys if column.kind == "str"]
     try:
         file = pq.ParquetFile(source, read_dictionary=texts)
-        missing = set(schema.names) - set(file.schema_arrow.names)
+        stored = file.schema_arrow
+        missing = set(schema.names) - set(stored.names)
     except KeyError as error:  # a text column that is to be read as codes is not there
         missing = {error.args[0].decode()}
     if missing:
         raise UserError(f"table {path} lacks the column {', '.join(sorted(missing))}")
+    for name in schema.names:
+        kind, found = schema.kind(name), stored.field(name).type
+        if not _is_of(found, kind):
+            raise UserError(f"table {path}: column {name} holds {found}, not {kind}")
     return file
+
+
+def _is_of(found: pa.DataType, kind: str) -> bool:
+    """Whether a stored type can stand for a kind of column; whole numbers may be floats."""
+    from pyarrow import types
+
+    if kind == "str":
+        return bool(types.is_dictionary(found) or types.is_string(found))
+    if kind == "bool":
+        return bool(types.is_boolean(found))
+    return bool(types.is_integer(found) or types.is_floating(found))
 
 
 def damaged(entry: TableEntry, why: str) -> UserError:

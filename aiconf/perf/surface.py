@@ -22,8 +22,14 @@ Array = NDArray[np.float64]
 Light = Callable[..., Array]
 
 
-def fill_holes(values: Array) -> Array:
-    """Replace NaN by the nearest known value along the last axis, then along earlier ones."""
+def fill_holes(values: Array, last: Array) -> Array:
+    """Replace NaN: between known values of the last axis by interpolation, else by the nearest
+    known value along the last axis, then along earlier ones.
+
+    last: coordinates of the last axis, whose logarithm is interpolated in. Tables that were
+    refined where they bend (``profilers.refine``) have different points on every line.
+    """
+    _fill_between(values, np.log2(last))
     for axis in range(values.ndim - 1, -1, -1):
         if not np.isnan(values).any():
             break
@@ -35,6 +41,16 @@ def fill_holes(values: Array) -> Array:
             hole = np.isnan(moved[..., step])
             moved[..., step][hole] = moved[..., step + 1][hole]
     return values
+
+
+def _fill_between(values: Array, last: Array) -> None:
+    lines = values.reshape(-1, values.shape[-1])
+    known = ~np.isnan(lines)
+    after = np.logical_or.accumulate(known[:, ::-1], axis=1)[:, ::-1]
+    inside = np.logical_or.accumulate(known, axis=1) & after
+    for line in np.flatnonzero((inside & ~known).any(axis=1)):
+        own, hole = known[line], inside[line] & ~known[line]
+        lines[line, hole] = np.interp(last[hole], last[own], lines[line, own])
 
 
 def never_falling(seconds: Array) -> Array:
@@ -71,8 +87,8 @@ class Surface:
     ) -> Surface:
         """Build from scattered points; of equal points the last one counts.
 
-        columns: coordinates, one array per dimension. A hole of the grid takes the efficiency
-        of its nearest neighbour.
+        columns: coordinates, one array per dimension. Holes of the grid are filled
+        with the efficiency of their neighbours (``fill_holes``).
         """
         points = [np.asarray(column, dtype=np.float64) for column in columns]
         measured = np.asarray(seconds, dtype=np.float64)
@@ -84,7 +100,8 @@ class Surface:
             places.append(place.reshape(-1))
         ratio = np.full([len(axis) for axis in axes], np.nan)
         ratio[tuple(places)] = measured / (floor + light(*points))
-        return cls.of(tuple(axes), fill_holes(ratio), floor, light, powers or (1,) * len(axes))
+        full = fill_holes(ratio, axes[-1])
+        return cls.of(tuple(axes), full, floor, light, powers or (1,) * len(axes))
 
     @classmethod
     def of(

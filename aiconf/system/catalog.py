@@ -71,7 +71,9 @@ def read_system(path: Path) -> System:
 
 def _system(figures: dict[str, Any]) -> System:
     name, gpu_name, rates = figures.pop("name"), figures.pop("gpu"), figures.pop("flops")
-    twin = figures.pop("nvlink_twin") or {"value": "", "source": ""}
+    nothing = {"value": "", "source": ""}
+    twin = figures.pop("nvlink_twin") or nothing
+    device = figures.pop("device_name") or nothing
     sources = {key: figure["source"] for key, figure in figures.items()}
     sources["flops"] = rates.pop("source")
     values = {key: figure["value"] for key, figure in figures.items()}
@@ -84,4 +86,7 @@ def _system(figures: dict[str, Any]) -> System:
         flops={key: rate for key, rate in rates.items() if rate is not None},
         **{key: values.pop(key) for key in of_gpu},
     )
-    return System(name=name, gpu=gpu, nvlink_twin=twin["value"], sources=sources, **values)
+    return System(
+        name=name, gpu=gpu, nvlink_twin=twin["value"], device_name=device["value"],
+        sources=sources, **values,
+    )  # fmt: skip

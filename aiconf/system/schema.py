@@ -27,7 +27,7 @@ class Count(Strict):
 
 
 class Name(Strict):
-    """The name of another system and why it is named."""
+    """A name and where it was read, or why it is named."""
 
     value: str
     source: str
@@ -49,6 +49,7 @@ class SystemFile(Strict):
 
     name: str
     gpu: str
+    device_name: Name | None = None
     sm: Count
     memory_bytes: Figure
     memory_bandwidth: Figure

@@ -36,3 +36,4 @@ class System:
     reserved_bytes: float  # per GPU: CUDA context, NCCL and allocator, outside any engine's budget
     sources: Mapping[str, str]  # figure -> where it was read
     nvlink_twin: str = ""  # system with the same NVLink whose communication tables fill gaps
+    device_name: str = ""  # what the driver calls the GPU; "": not known

@@ -115,6 +115,48 @@ def test_diff_mistakes(copy):
     assert "cannot read" in run("diff", a, copy / "broken.parquet")[1]
 
 
+def test_merge(copy, tmp_path_factory):
+    out = tmp_path_factory.mktemp("merged") / "db"
+    code, output = run("merge", copy, "--out", out)
+    assert code == 0
+    assert f"h200_sxm/vllm/mla_bmm: 636 rows (636 from {copy})" in output
+    assert run("verify", "--perf-db", out)[0] == 0
+    code, output = run("merge", copy / "nothing", "--out", out)
+    assert code == 2
+    assert "there is no perf_db folder" in output
+
+
+def test_fit(copy):
+    code, output = run("fit", "h200_sxm", "--perf-db", copy)
+    assert code == 0
+    rows = [line.split() for line in output.splitlines()]
+    assert {row[0] for row in rows[1:]} == {
+        f"h200_sxm/{backend}/mla_bmm" for backend in ("vllm", "sglang", "trtllm")
+    }
+    assert all(0 < float(row[4]) < float(row[5]) < float(row[6]) for row in rows[1:])
+    code, output = run("fit", "h200_sxm", "vllm", "nothing", "--perf-db", copy)
+    assert code == 2
+    assert "unknown table 'nothing': " in output
+    code, output = run("fit", "h300_sxm", "--perf-db", copy)
+    assert code == 2
+    assert "unknown system 'h300_sxm': did you mean h200_sxm" in output
+
+
+def test_gaps():
+    code, output = run("gaps", "QWEN3_32B", "h200_sxm", "--precision", "bf16")
+    assert code == 0
+    *rows, last = output.strip().splitlines()
+    assert last.endswith("shapes were not measured")
+    # The LM head of 151936 columns: over two GPUs beyond the tables, over four between widths.
+    assert any("dtype=bf16 n=75968 k=5120" in row and "speed of light" in row for row in rows)
+    assert any("dtype=bf16 n=37984 k=5120" in row and "neighbouring" in row for row in rows)
+    assert not any("n=5120 k=8192" in row for row in rows)  # measured as it is
+    code, output = run("gaps", "QWEN3_32B", "h200_sxm", "--precision", "bf16", "--format", "json")
+    assert len(json.loads(output)) == len(rows) - 1
+    code, output = run("gaps", "QWEN3_32B", "h300")
+    assert code == 2
+
+
 def test_import_says_how_to_get_the_package(tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     code, output = run("import", "--out", tmp_path / "out")

@@ -103,3 +103,15 @@ def test_the_kernel_that_norms_may_be_lent(hand_made):
     plain, _ = collective_seconds(tables, "all_reduce", 8, SIZES)
     normed, _ = collective_seconds(tables, "all_reduce", 8, SIZES, normed=True)
     assert normed == pytest.approx(plain)  # nobody lends one
+
+
+@pytest.mark.parametrize("name", ["custom", "nccl"])
+def test_kernels_outside_graphs_have_times_of_their_own(hand_made, name):
+    graph, eager = rows("all_reduce", "bf16", 8, 2.0), rows("all_reduce", "bf16", 8, 3.0)
+    names = [f"{name}_graph"] * 4 + [f"{name}_eager"] * 4
+    both = {key: graph[key] + eager[key] for key in graph} | {"kernel": names}
+    tables = hand_made({"collective": both})
+    inside, _ = collective_seconds(tables, "all_reduce", 8, SIZES)
+    outside, _ = collective_seconds(tables, "all_reduce", 8, SIZES, eager=True)
+    assert inside == pytest.approx(graph["seconds"])
+    assert outside == pytest.approx(eager["seconds"])

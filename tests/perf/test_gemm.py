@@ -32,6 +32,30 @@ def test_a_measured_shape_is_returned_and_called_measured(hand_made):
     assert (origin == Origin.MEASURED).all()
 
 
+def test_a_shape_whose_widths_were_measured_with_others_is_not_called_measured(hand_made):
+    rows = table()
+    kept = [(n, k) != (4096, 1024) for n, k in zip(rows["n"], rows["k"], strict=True)]
+    rows = {
+        name: [value for value, keep in zip(column, kept, strict=True) if keep]
+        for name, column in rows.items()
+    }
+    tables = hand_made({"gemm": rows})
+    assert (gemm_seconds(tables, "bf16", 4096, 1024, M)[1] == Origin.INTERPOLATED).all()
+    assert (gemm_seconds(tables, "bf16", 4096, 4096, M)[1] == Origin.MEASURED).all()
+
+
+def test_a_table_of_one_shape_answers_for_all(hand_made):
+    """What a short run of the profiler leaves."""
+    rows = {name: column[: len(M)] for name, column in table().items()}
+    tables = hand_made({"gemm": rows})
+    time, origin = gemm_seconds(tables, "bf16", 1024, 1024, M)
+    assert time == pytest.approx(np.array(rows["seconds"]))
+    assert (origin == Origin.MEASURED).all()
+    time, origin = gemm_seconds(tables, "bf16", 4096, 2048, M)
+    assert (time > gemm_light(GPU, "bf16", 4096, 2048, M)).all()
+    assert (origin == Origin.FALLBACK).all()
+
+
 def test_between_shapes_the_efficiency_is_interpolated(hand_made):
     tables = hand_made({"gemm": table()})
     time, origin = gemm_seconds(tables, "bf16", 2000, 3000, M)

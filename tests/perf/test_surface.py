@@ -78,7 +78,16 @@ def test_inside_and_reached():
 
 def test_fill_holes_without_a_hole_changes_nothing():
     values = np.array([[1.0, 2.0], [3.0, 4.0]])
-    assert (fill_holes(values.copy()) == values).all()
+    assert (fill_holes(values.copy(), np.array([1.0, 2.0, 4.0])[: values.shape[1]]) == values).all()
+
+
+def test_a_hole_between_points_of_the_last_axis_is_interpolated_by_ratio():
+    nan = np.nan
+    values = np.array([[nan, 2.0, nan, 4.0, nan], [nan] * 5, [1.0, nan, nan, nan, 9.0]])
+    found = fill_holes(values, np.array([1.0, 2.0, 4.0, 8.0, 16.0]))
+    assert found[0] == pytest.approx([2.0, 2.0, 3.0, 4.0, 4.0])
+    assert found[2] == pytest.approx([1.0, 3.0, 5.0, 7.0, 9.0])
+    assert found[1] == pytest.approx(found[0])  # a line without a point: as its neighbour
 
 
 def test_never_falling_lowers_and_never_raises():

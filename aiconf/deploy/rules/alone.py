@@ -17,7 +17,7 @@ _BATCH = {
 
 def alone(worker: Stated) -> Iterator[Finding]:
     """Yield the rules that one worker breaks."""
-    for rule in (memory, _transfer_buffer, _graphs, _heads, _blocks, _budget, _context):
+    for rule in (memory, _transfer_buffer, _graphs, _heads, _blocks, _budget, _context, _code):
         yield from rule(worker)
 
 
@@ -151,4 +151,19 @@ def _context(worker: Stated) -> Iterator[Finding]:
         yield Finding(
             "context", worker.name, "error" if refused else "warning",
             f"a context of {most} tokens for a model of {made}, {told}", f"use {made} or fewer",
+        )  # fmt: skip
+
+
+def _code(worker: Stated) -> Iterator[Finding]:
+    """A model whose configuration or tokenizer is code, which no engine runs unless it is told to.
+
+    transformers/dynamic_module_utils.py, resolve_trust_remote_code.
+    """
+    if worker.needs_code and worker.trusted is False:
+        told = "trust_remote_code: true" if worker.backend == "trtllm" else "--trust-remote-code"
+        yield Finding(
+            "own-code", worker.name, worker.needs_code,
+            "the configuration or tokenizer of the model is Python code in its repository, which "
+            "is refused at start",
+            f"review that code and set {told}",
         )  # fmt: skip

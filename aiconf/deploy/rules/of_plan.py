@@ -9,6 +9,8 @@ from aiconf.engine.traits import load_traits
 from aiconf.model.layout import head_counts
 from aiconf.serving.plan import Plan, Worker
 
+_TRUST = {"trtllm": "trust_remote_code"}  # how engine files spell it
+
 
 def stated(plan: Plan, worker: Worker, name: str, launch: Launch) -> Stated:
     """Return what ``worker`` says of itself, in the engine's own division of memory."""
@@ -51,4 +53,6 @@ def stated(plan: Plan, worker: Worker, name: str, launch: Launch) -> Stated:
         # Rounding to whole sequences and ranks may have added one that never runs.
         kv_needed=room.held(max(most - 1, 1), *running),
         memory_bytes=room.total,
+        needs_code="error" if plan.model.own_code else None,
+        trusted=bool(launch.config.get(_TRUST.get(plan.backend, "trust-remote-code"))),
     )

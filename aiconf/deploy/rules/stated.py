@@ -21,7 +21,8 @@ class Stated:
     transfer_tokens: what TensorRT-LLM's transfer buffer holds. sequence_bytes: KV of one sequence
     of ``longest``, of ``max_model_len`` where that is not known. kv_bytes: what
     becomes KV blocks on one GPU; kv_needed: of the sequences that are to run; memory_bytes: of the
-    GPU.
+    GPU. needs_code: how bad it is not to run Python code of the model's repository (None: there is
+    no need); trusted: the engine may run it.
     """
 
     name: str
@@ -46,6 +47,8 @@ class Stated:
     kv_bytes: float | None = None
     kv_needed: float | None = None
     memory_bytes: float | None = None
+    needs_code: Severity | None = None
+    trusted: bool | None = None
 
 
 @dataclass(frozen=True)

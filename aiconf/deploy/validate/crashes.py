@@ -29,7 +29,7 @@ def problems(workers: Sequence[Launched]) -> Iterator[Problem]:
 def _problem(one: Facts, finding: Finding) -> Problem:
     """Say on what model and GPU a finding stands that the manifest does not state itself."""
     of_memory = finding.rule in ("kv-memory", "tight-memory")
-    of_model = finding.rule in ("heads", "kv-blocks") or "a model of" in finding.problem
+    of_model = finding.rule in ("heads", "kv-blocks", "own-code") or "a model of" in finding.problem
     about = f" ({one.checkpoint} on {one.system})" if of_memory else ""
     about = f" ({one.checkpoint})" if of_model else about
     where = spelled((*one.worker.component.container, "args"))

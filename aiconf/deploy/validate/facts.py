@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from aiconf.deploy.asked import lengths
+from aiconf.deploy.read.flags import Flags
 from aiconf.deploy.read.hardware import system_of
 from aiconf.deploy.read.model import model_of
 from aiconf.deploy.read.stated import Stated as Said
 from aiconf.deploy.read.worker import layout_of, said_by, settings_of
-from aiconf.deploy.rules import Stated
+from aiconf.deploy.rules import Severity, Stated
 from aiconf.deploy.validate.parallelism import ranks
 from aiconf.deploy.validate.workers import Launched
 from aiconf.engine.capacity import capacity
@@ -65,9 +66,11 @@ def _facts(one: Launched) -> Facts | None:
         open_ = {name for name, value in values.items() if _OPEN.search(str(value))}
         known = {name: value for name, value in values.items() if name not in open_}
         said = said_by(known, backend, f"component {one.component.name}")
+        trusted = Flags(known, "").switch("trust-remote-code")
     except UserError:
         return None  # said where the command line and the engine's file are read
-    found = Facts(one, said.model, _sizes(one, said, known))
+    sizes = replace(_sizes(one, said, known), trusted=None if open_ else bool(trusted))
+    found = Facts(one, said.model, sizes)
     if any(name.startswith(_RESHAPED) for name in values):
         return found
     try:
@@ -127,14 +130,16 @@ def _asked(annotations: Mapping[str, str]) -> tuple[int, int] | None:
 
 
 def _of_model(found: Facts, spec: ModelSpec, *, is_named: bool) -> Facts:
-    """Add the model's heads and, where the manifest gives its very id, its context."""
+    """Add the model's heads, its code and, where the manifest gives its very id, its context."""
     heads, kv_heads = head_counts(spec)
     longer = any(name in found.worker.component.env for name in _LONGER)
     context = spec.max_context if is_named and not longer else None
     traits = load_traits(found.stated.backend)
+    needs_code: Severity = "error" if is_named else "warning"
     stated = replace(
         found.stated, heads=heads, kv_heads=kv_heads, model_context=context,
         block_unit=traits.block_unit(cache_kind(spec)),
+        needs_code=needs_code if spec.own_code else None,
     )  # fmt: skip
     return replace(found, stated=stated, checkpoint=spec.checkpoint)
 

@@ -228,4 +228,5 @@ def _move_in(
         place = (entry["system"], entry["backend"], entry["table"])
         if place not in wanted:
             Path(out, *place[:2], f"{place[2]}.parquet").unlink(missing_ok=True)
-    write_manifest(out, [*kept, *entries], COPIES)
+    left_out = [f"{'/'.join(at)}: copy of {origin}" for at, origin in sorted(COPIES.items())]
+    write_manifest(out, [*kept, *entries], left_out)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiconf.perf.manifest import MANIFEST
-from aiconf.perf.schema import ROW_GROUP_ROWS, SCHEMAS, SECONDS, Schema
+from aiconf.perf.schema import MEASURED, ROW_GROUP_ROWS, SCHEMAS, SECONDS, Schema
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +32,10 @@ def rounded(seconds: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
 
 
 def write_table(rows: pd.DataFrame, schema: Schema, path: Path) -> None:
-    """Write sorted ``rows`` as zstd Parquet with statistics per row group."""
+    """Write sorted ``rows`` as zstd Parquet with statistics per row group.
+
+    Of the columns ``MEASURED`` those are written that ``rows`` has.
+    """
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -46,6 +49,10 @@ def write_table(rows: pd.DataFrame, schema: Schema, path: Path) -> None:
         for key in schema.keys
     }
     columns[SECONDS] = pa.array(rounded(rows[SECONDS].to_numpy(dtype=np.float64)))
+    for name in MEASURED:
+        if name in rows:
+            values = rows[name].to_numpy(dtype=np.float32)
+            columns[name] = pa.array(values, mask=np.isnan(values))
     path.parent.mkdir(parents=True, exist_ok=True)
     pq.write_table(
         pa.table(columns),
@@ -67,17 +74,16 @@ def file_facts(path: Path) -> dict[str, Any]:
 
 
 def write_manifest(
-    out: Path,
-    entries: Sequence[Mapping[str, Any]],
-    copies: Mapping[tuple[str, str, str, str], str],
+    out: Path, entries: Sequence[Mapping[str, Any]], left_out: Sequence[str] = ()
 ) -> None:
-    """Write the manifest, atomically: one line per table, sorted, so that diffs are readable."""
+    """Write the manifest, atomically: one line per table, sorted, so that diffs are readable.
+
+    left_out: tables of the source that were not taken, each with its reason.
+    """
     head = {
         "format": 1,
         "seconds": f"float32 rounded to {KEPT_BITS} bits of mantissa: error at most 2^-13",
-        "left_out": [
-            f"{'/'.join(place)}: copy of {original}" for place, original in sorted(copies.items())
-        ],
+        "left_out": list(left_out),
         "columns": {schema.name: schema.units for schema in SCHEMAS.values()},
     }
     lines = [json.dumps(head, indent=1)[:-2] + ',\n "tables": [']

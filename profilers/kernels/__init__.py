@@ -1,0 +1,1 @@
+"""Our own Triton kernels: imported only where one is run."""
