@@ -154,10 +154,18 @@ def _limit(job: Job, budget: float | None, progress: Progress) -> float | None:
 
 
 def _require_same(reading: journal.Reading, device: Device) -> None:
+    """Refuse to mix what other GPUs or other versions of a library took in one table."""
+    now = facts.versions()
     for session in reading.of("session"):
         name = session["device"]["name"]
         if name != device.name:
             raise UserError(f"this run was measured on {name}; this is {device.name}")
+        for library, version in session.get("libraries", {}).items():
+            if now.get(library, version) != version:
+                raise UserError(
+                    f"this run was measured with {library} {version}; this is {now[library]}: "
+                    "begin another folder, and join them with `aiconf db merge`"
+                )
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 
 from aiconf.errors import UserError
 from aiconf.perf.store import PerfDb
-from profilers import catalog, gemm, journal
+from profilers import catalog, facts, gemm, journal
 from profilers.journal import Journal
 from profilers.operator import Line
 from profilers.plan import Job, plan
@@ -193,6 +194,14 @@ def test_another_device_does_not_go_on(small, cpu, tmp_path):
     measure(tmp_path, cpu, stop_after=2)
     with pytest.raises(UserError, match="was measured on test; this is other"):
         measure(tmp_path, replace(cpu, name="other"))
+
+
+def test_another_version_of_a_library_does_not_go_on(small, cpu, tmp_path, monkeypatch):
+    measure(tmp_path, cpu, stop_after=2)
+    before = facts.versions()["torch"]
+    monkeypatch.setattr(facts, "versions", lambda: {"torch": "99.0"})
+    with pytest.raises(UserError, match=rf"with torch {re.escape(before)}; this is 99.0: begin"):
+        measure(tmp_path, cpu)
 
 
 def test_refused_points_leave_no_row(small, cpu, tmp_path):
