@@ -92,11 +92,17 @@ def run(
     allow_busy: _Busy = False,
 ) -> None:  # fmt: skip
     """Measure into --out; stop with Ctrl-C at any time and go on with `resume`."""
+    from aiconf.perf.merge import holds_tables
     from profilers import journal
     from profilers.team import leads
 
     if leads() and journal.exists(out):
         raise UserError(f"{out} holds a run: go on with `aiconf profile resume {out}`")
+    if leads() and holds_tables(out):
+        raise UserError(
+            f"{out} holds tables: measure into another folder, and lay them over these with "
+            f"`aiconf profile import DIR --into {out}`"
+        )
     job = _job(ops, backend, quick, budget, seed, device, system, perf_db)
     _measure(job, out, None, allow_busy)
 
@@ -213,7 +219,7 @@ def _measure(job: Job, out: Path, budget: float | None, allow_busy: bool) -> Non
         found_here = detect(job.device, job.system, local_rank(), idle=not allow_busy)
         device = one_device(found_here, ranks)
         found = _plan(job, device, shown=ranks.rank == 0)
-        start = time.monotonic()
+        start, before = time.monotonic(), _points(out)
         say = _progress() if ranks.rank == 0 else lambda _line: None
         try:
             whole = run(
@@ -230,11 +236,23 @@ def _measure(job: Job, out: Path, budget: float | None, allow_busy: bool) -> Non
             return
     if sys.stdout.isatty():
         typer.echo()
+    if whole and _points(out) == before and found.points() > before:
+        typer.echo("no point was measured: what is left of the budget pays for none", err=True)
     for place, rows in finish(out).items():
         typer.echo(f"{out}/{place}.parquet: {rows} rows")
     if not whole:
         typer.echo(f"stopped; go on with `aiconf profile resume {out}`", err=True)
         raise typer.Exit(130)
+
+
+def _points(out: Path) -> int:
+    """Points that a run has dealt with."""
+    from profilers import journal
+
+    if not journal.exists(out):
+        return 0
+    reading = journal.read(out)
+    return len(reading.of("point")) + len(reading.of("refused"))
 
 
 def _again(out: Path, budget: float | None, spent: float) -> None:

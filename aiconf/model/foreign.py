@@ -38,7 +38,8 @@ _ENDINGS = (
      r"|NewModel|Gte\w*|Esm|CamemBert|JinaBert\w*|EuroBert)(Model|LMHeadModel|ForCausalLM)?$",
      "encoder-only"),
     (r"^(CLIP|Siglip\w*|ViT|Dinov\w+|SwinTransformer)\w*$", "a vision model"),
-    (r"(?<!Chat)(?<!ChatGLM)Model$", "a bare model without an output head, as for embeddings"),
+    (r"(?<!Chat)(?<!ChatGLM)(?<!LMHead)Model$",
+     "a bare model without an output head, as for embeddings"),
     (r"(Eagle|Medusa|MTP|NextN|DraftModel|Assistant)", "a draft model for speculative decoding"),
 )  # fmt: skip
 

@@ -53,7 +53,7 @@ def images_of(spec: ModelSpec, count: int, size: str | None) -> Images | None:
     if tower is None:
         raise UserError(
             f"{spec.name} takes no images: it has no vision tower that is known; Qwen3-VL, "
-            "Qwen3.5, Kimi-K2.5 and Gemma-3 have one"
+            "Qwen3.5, Qwen3.6, Kimi-K2.5, Kimi-K3 and Gemma-3 from 4B on have one"
         )
     try:
         patches = tower.patches(width, height)

@@ -106,6 +106,16 @@ def test_a_folder_with_a_run_is_not_written_over(aiconf, finished):
     assert f"go on with `aiconf profile resume {finished}`" in err
 
 
+def test_a_folder_with_tables_of_others_is_not_written_over(aiconf, finished, tmp_path):
+    mine = tmp_path / "mine"
+    assert aiconf("profile", "import", str(finished), "--into", str(mine))[0] == 0
+    before = {path: path.read_bytes() for path in mine.rglob("*.*") if path.is_file()}
+    code, _, err = aiconf("profile", "run", "--device", "cpu", "--ops", "gemm", "--out", str(mine))
+    assert code == 2
+    assert f"{mine} holds tables: measure into another folder" in err
+    assert {path: path.read_bytes() for path in mine.rglob("*.*") if path.is_file()} == before
+
+
 def test_status_tells_points_refusals_and_damage(aiconf, finished):
     code, out, _ = aiconf("profile", "status", finished)
     assert code == 0

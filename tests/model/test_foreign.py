@@ -102,3 +102,11 @@ def test_mistral_params(tmp_path):
     for bad in ({"model_type": "mamba"}, latent, {"quantization": {"qformat_weight": "x"}}):
         with pytest.raises(UserError, match=r"config\.json: "):
             read_config({**figures, **bad})
+
+
+def test_a_model_with_an_output_head_is_not_called_bare(tmp_path):
+    config = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "n_layer": 12}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    said = refusal(tmp_path)
+    assert "architecture 'GPT2LMHeadModel' is not known" in said
+    assert "bare" not in said
