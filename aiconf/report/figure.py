@@ -49,9 +49,8 @@ def pareto_figure(found: dict[str, Any]) -> Figure:
     _winner(axes, found)
     inputs = found["inputs"]
     traffic = f"{inputs['isl']}{images_text(inputs)} in, {inputs['osl']} out"
-    axes.set_title(
-        f"{inputs['model']} on {inputs['total_gpus']} x {inputs['system']}, {traffic}", fontsize=11
-    )
+    title = f"{inputs['model']} on {inputs['total_gpus']} x {inputs['system']}, {traffic}"
+    axes.set_title(title, fontsize=min(11.0, 11.0 * 68 / len(title)))  # 68 characters fill a line
     axes.set_xlabel("tokens/s per user")
     axes.set_ylabel("output tokens/s per GPU")
     axes.set_xlim(left=0)
