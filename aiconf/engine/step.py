@@ -38,6 +38,8 @@ from aiconf.perf.collective import send_seconds
 from aiconf.perf.origin import Origin, Origins, unmeasured
 from aiconf.perf.tables import Tables
 
+_WHOLE = 1e-6  # of a sequence: rounding of a mean
+
 
 @dataclass(frozen=True)
 class StepTime:
@@ -227,6 +229,8 @@ class StepModel:
         # A mean of 4.25 sequences is 4 in three of four batches and 5 in the other.
         below = np.floor(batch.decode)
         share = batch.decode - below
+        if self.parallel.dp > 1:  # ranks are padded alike, to the largest of them
+            share = np.ceil(share - _WHOLE)
         mean = self._captured(below) * (1.0 - share) + self._captured(below + 1.0) * share
         return np.where(batch.prefill_tokens > 0, batch.decode, mean)
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from aiconf.engine.batch import Batch
+from aiconf.engine.platform import platform
 from aiconf.engine.step import StepModel
 from aiconf.model import load_model, operators
 from aiconf.model.operators import Collective, Gemm
@@ -195,3 +196,13 @@ def test_prompts_outside_graphs_pay_for_each_kernel_of_a_linear_layer(step):
     ]
     more = 45 * (host.block_launches["linear"] - 1) * host.seconds_per_launch
     assert times[1] - times[0] == pytest.approx(more)
+
+
+def test_attention_ranks_are_padded_to_the_largest_of_them():
+    """66 sequences on 4 ranks: some have 17, so all compute the graph of 24."""
+    spec = load_model("Kimi-K2.5")
+    step = platform("h200_sxm", "vllm").step(spec, Parallel.parse("tp2dp4ep8"), "bf16")
+    one, mean, more, full = step.seconds(Batch.of(decode=[16.0, 16.5, 17.0, 24.0], context=4000.0))
+    assert one < mean
+    assert mean == pytest.approx(more, rel=0.01)
+    assert more < full
