@@ -25,7 +25,7 @@ from profilers import team
 from profilers.availability import needs
 from profilers.nixl_peer import Peer, Pool, agent_named, blocks, settle
 from profilers.operator import Inputs, Kernel, Key, Line, Operator, Work
-from profilers.timing import Method, Samples
+from profilers.timing import Method, Samples, host_seconds
 
 if TYPE_CHECKING:
     from profilers.device import Device
@@ -249,13 +249,7 @@ def timer(calls: Sequence[Any], _graph: bool, method: Method) -> Samples:
     taken: list[float] = []
     begin = end = time.monotonic()
     if calls[0].link:
-        repeats = method.samples[0]
-        while len(taken) < repeats:
-            start = time.perf_counter()
-            for call in calls:
-                call()
-            taken.append((time.perf_counter() - start) / len(calls))
-            repeats = method.repeats(taken[0] * len(calls))
+        taken = host_seconds(calls, method)
         end = time.monotonic()
         calls[0].spoil()
         calls[0]()

@@ -76,15 +76,10 @@ def method_of(kind: str) -> Method:
 
 
 @dataclass(frozen=True)
-class Samples:
-    """Seconds of one call, one per sample, and the last output of the first set of inputs.
-
-    window: ``time.monotonic`` at the first and after the last sample.
-    """
+class Seconds:
+    """Seconds of single samples of one thing."""
 
     seconds: Array
-    output: Tensor
-    window: tuple[float, float] = (0.0, 0.0)
 
     @property
     def median(self) -> float:
@@ -96,6 +91,17 @@ class Samples:
         """(90th - 10th percentile) / median."""
         low, high = np.quantile(self.seconds, [0.1, 0.9])
         return float((high - low) / self.median)
+
+
+@dataclass(frozen=True)
+class Samples(Seconds):
+    """Seconds of one call, one per sample, and the last output of the first set of inputs.
+
+    window: ``time.monotonic`` at the first and after the last sample.
+    """
+
+    output: Tensor
+    window: tuple[float, float] = (0.0, 0.0)
 
 
 def poison(output: Tensor) -> None:
@@ -132,18 +138,24 @@ def cpu_timer(calls: Sequence[Call], _graph: bool, method: Method) -> Samples:
     """Time calls with the clock of the host; the sets of inputs rotate, nothing is flushed."""
     for call in calls:
         call()
+    begin = time.monotonic()
+    taken = host_seconds(calls, method)
+    window = (begin, time.monotonic())
+    poison(calls[0]())
+    return Samples(np.array(taken), calls[0](), window)
+
+
+def host_seconds(calls: Sequence[Callable[[], object]], method: Method) -> list[float]:
+    """Seconds of a call by the clock of the host, one per sample of all ``calls`` in turn."""
     taken: list[float] = []
     repeats = method.samples[0]
-    begin = time.monotonic()
     while len(taken) < repeats:
         start = time.perf_counter()
         for call in calls:
             call()
         taken.append((time.perf_counter() - start) / len(calls))
         repeats = method.repeats(taken[0] * len(calls))
-    window = (begin, time.monotonic())
-    poison(calls[0]())
-    return Samples(np.array(taken), calls[0](), window)
+    return taken
 
 
 def cuda_timer(flushed: Tensor) -> Timer:

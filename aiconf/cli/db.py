@@ -254,12 +254,16 @@ def gaps(
     from aiconf.cli.listing import show as show_records
     from aiconf.engine.platform import platform
     from aiconf.model.library import load_model
-    from aiconf.report.gaps import COLUMNS
-    from aiconf.report.gaps import gaps as found_gaps
+    from aiconf.report.table import Column
+    from aiconf.search.gaps import gaps as found_gaps
 
+    columns = (
+        Column("table", "table"), Column("shape", "shape"), Column("answered", "answered by"),
+        Column("needed_by", "layouts", 0), Column("first", "first layout"),
+    )  # fmt: skip
     records, needed = found_gaps(load_model(model, precision), platform(system, backend, perf_db))
     if records or output != "table":
-        show_records(COLUMNS, records, output)
+        show_records(columns, records, output)
     if output == "table":
         typer.echo(f"{len(records)} of {needed} shapes were not measured")
 

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from profilers.engine.client import EngineError, Request, Server, Stream, send, together
+from profilers.timing import Seconds
 
 Array = NDArray[np.float64]
 _LONE = 7  # lone prompts: the first two warm up
@@ -31,22 +32,10 @@ _APART = 12  # tokens between two of them
 
 
 @dataclass(frozen=True)
-class Seen:
-    """Seconds of single samples, and the mean context of the decodes while they were taken."""
+class Seen(Seconds):
+    """With the mean context of the decodes while the samples were taken."""
 
-    seconds: Array
     context: float = 0.0
-
-    @property
-    def median(self) -> float:
-        """What the table holds."""
-        return float(np.median(self.seconds))
-
-    @property
-    def spread(self) -> float:
-        """(90th - 10th percentile) / median."""
-        low, high = np.quantile(self.seconds, [0.1, 0.9])
-        return float((high - low) / self.median)
 
 
 @dataclass(frozen=True)

@@ -30,13 +30,8 @@ from aiconf.perf.block import block_origin
 from aiconf.perf.linear import Recurrence, linear_origin
 from aiconf.perf.origin import Origin, Origins
 from aiconf.perf.tables import Tables
-from aiconf.report.table import Column
 from aiconf.search.space import layouts
 
-COLUMNS = (
-    Column("table", "table"), Column("shape", "shape"), Column("answered", "answered by"),
-    Column("needed_by", "layouts", 0), Column("first", "first layout"),
-)  # fmt: skip
 _BATCH = np.array([1.0, 4.0, 16.0, 64.0, 256.0])
 _LENGTH = np.array([1024.0, 1024.0, 4096.0, 4096.0, 8192.0])
 _ANSWERS = {
