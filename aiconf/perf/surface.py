@@ -84,15 +84,17 @@ class Surface:
         seconds: ArrayLike,
         light: Light,
         powers: tuple[int, ...] = (),
+        floor: float | None = None,
     ) -> Surface:
         """Build from scattered points; of equal points the last one counts.
 
         columns: coordinates, one array per dimension. Holes of the grid are filled
-        with the efficiency of their neighbours (``fill_holes``).
+        with the efficiency of their neighbours (``fill_holes``). floor: seconds of the shortest
+        call of this kernel, where others of its rows say (None: of these points).
         """
         points = [np.asarray(column, dtype=np.float64) for column in columns]
         measured = np.asarray(seconds, dtype=np.float64)
-        floor = float(measured.min())
+        floor = float(measured.min()) if floor is None else floor
         axes, places = [], []
         for point in points:
             axis, place = np.unique(point, return_inverse=True)
@@ -118,9 +120,13 @@ class Surface:
         scaled = tuple(axis**power for axis, power in zip(axes, powers, strict=True))
         return cls(axes, ratio, floor, light, powers, grid, scaled)
 
-    def serving(self, light: Light) -> Surface:
-        """Return the same measured efficiency for the work of another shape."""
-        return Surface.of(self.axes, self.ratio, self.floor, light, self.powers)
+    def serving(self, light: Light, stretch: float = 1.0) -> Surface:
+        """Return the same measured efficiency for the work of another shape.
+
+        stretch: coordinates of that shape at which it runs as this one does at 1.
+        """
+        axes = tuple(axis * stretch for axis in self.axes)
+        return Surface.of(axes, self.ratio, self.floor, light, self.powers)
 
     def seconds(self, *coordinates: ArrayLike) -> Array:
         """Time at the coordinates (broadcast together), in seconds."""

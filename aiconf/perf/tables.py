@@ -58,7 +58,7 @@ class Tables:
         columns = self.reader.read(system or self.system.name, owner, table, where or None)
         if columns is None or not len(columns["seconds"]):
             return None
-        order = self.kernel_order(choice) if choice and owner == self.backend else ()
+        order = self.named_kernels(choice) if owner == self.backend else ()
         if order:
             rank = np.full(len(columns["kernel"]), len(order))
             for place, name in enumerate(order):
@@ -66,6 +66,10 @@ class Tables:
             sorting = np.argsort(-rank, kind="stable")
             columns = {key: column[sorting] for key, column in columns.items()}
         return columns
+
+    def named_kernels(self, choice: str) -> Sequence[str]:
+        """Kernels that the engine names for ``choice``; none where another's table is read."""
+        return () if not choice or self.borrowed(choice) else self.kernel_order(choice)
 
     def borrowed(self, choice: str) -> bool:
         """Whether ``choice`` is answered from another backend's table."""
