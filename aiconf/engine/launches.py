@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aiconf.engine.trait_schema import Host
+from aiconf.engine.trait_schema import Block, Host
 from aiconf.model.operators import (
     GqaAttention,
     HyperConnection,
@@ -12,19 +12,37 @@ from aiconf.model.operators import (
     Operator,
     SparseBlock,
 )
+from aiconf.model.spec import ModelSpec
 
 ATTENTION = (GqaAttention, MlaAttention, SparseBlock)  # what a piecewise graph leaves out
 
 
+def blocks(operator: Operator) -> tuple[Block, ...]:
+    """Return the blocks of many kernels that one occurrence of ``operator`` runs."""
+    if isinstance(operator, Moe):
+        return ("experts",)
+    if isinstance(operator, LinearScan):
+        return ("linear",)
+    if isinstance(operator, (MlaAttention, SparseBlock)):
+        return ("latent", "indexer") if operator.index_heads else ("latent",)
+    return ()
+
+
 def launches(operator: Operator, host: Host) -> int:
     """Return the kernels that one occurrence of ``operator`` launches outside a graph."""
-    if isinstance(operator, Moe):
-        return host.block_launches["experts"]
-    if isinstance(operator, LinearScan):
-        return host.block_launches["linear"]
     if isinstance(operator, HyperConnection):
         return 4  # one before and one after each block
-    if isinstance(operator, (MlaAttention, SparseBlock)):
-        index = host.block_launches["indexer"] if operator.index_heads else 0
-        return host.block_launches["latent"] + index
-    return 1
+    return sum(host.block_launches[block] for block in blocks(operator)) or 1
+
+
+def graph_kinds(spec: ModelSpec) -> frozenset[str]:
+    """Return what ``spec`` is of the kinds whose prompts an engine may keep out of CUDA graphs.
+
+    Hugging Face names an architecture that reads more than text ``...ForConditionalGeneration``.
+    """
+    kinds: set[str] = {one.kind for group in spec.layers if (one := group.attention) is not None}
+    if any(block.index_heads for block, _ in spec.softmax):
+        kinds.add("indexed")
+    if spec.architecture.endswith("ForConditionalGeneration"):
+        kinds.add("multimodal")
+    return frozenset(kinds)

@@ -14,7 +14,7 @@ import numpy as np
 from aiconf.engine.attention import AttentionTimer
 from aiconf.engine.batch import Array, Batch
 from aiconf.engine.curves import PART, TOKENS, Curves
-from aiconf.engine.launches import ATTENTION, launches
+from aiconf.engine.launches import ATTENTION, blocks, graph_kinds, launches
 from aiconf.engine.linear import LinearTimer
 from aiconf.engine.operator_time import OperatorTimer
 from aiconf.engine.traits import Traits
@@ -103,10 +103,13 @@ class StepModel:
         self._prompt_graph = traits.prefill_graph_tokens(
             sizes, traits.token_budget(gpu.memory_bytes, gpu.sm, parallel.dp), parallel,
             mla=any(isinstance(one, (MlaAttention, SparseBlock)) for one in stage),
-            disaggregated=False,
+            disaggregated=False, kinds=graph_kinds(spec),
         )  # fmt: skip
         each = traits.host.seconds_per_launch
         self._launch = (launched[0] * each, launched[1] * each)
+        self._waits = any(
+            block in traits.host.waiting_blocks for one in stage for block in blocks(one)
+        )
         self._vision: VisionTimer | None = None  # built once images are timed
 
     def seconds(self, batch: Batch) -> Array:
@@ -150,6 +153,11 @@ class StepModel:
     def exposed_seconds(self) -> float:
         """Seconds of every iteration that its operators do not explain (see ``Host``)."""
         return self._exposed
+
+    @property
+    def launching_waits(self) -> bool:
+        """Whether ``launch_seconds`` add to the GPU's own time (see ``Host.waiting_blocks``)."""
+        return self._waits
 
     @property
     def graph_sizes(self) -> Array:
@@ -256,7 +264,8 @@ class StepModel:
         busy = host.seconds_per_iteration + host.seconds_per_sequence * running
         hidden = gpu if self.traits.asynchronous(self.parallel) else 0.0
         late = np.where(running > 0, np.maximum(busy - hidden, 0.0) + self._exposed, 0.0)
-        return np.maximum(late, self.launch_seconds(batch.prefill_tokens) - gpu)
+        launching = self.launch_seconds(batch.prefill_tokens)
+        return late + launching if self._waits else np.maximum(late, launching - gpu)
 
     def _add(self, operator: Operator) -> None:
         """Sum one operator's curve over its layers."""

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Literal
 FORBID: dict[str, Any] = {"extra": "forbid"}
 
 AllToAll = Literal["nvlink_one_sided", "nvlink_two_sided", "deepep_ht", "deepep_ll", "deepep_auto"]
+Excluded = Literal["multimodal", "gdn", "indexed"]
 Exchange = Literal["none", "all_reduce", "allgather_reducescatter"] | AllToAll
 
 
@@ -186,6 +187,8 @@ class Graphs:
         piecewise graphs up to the largest captured size; ``budget``: up to the token budget.
     prefill_limit_mla: bound of the latter for MLA models. prefill_needs_plain: prefill graphs
         are off under pipeline parallelism, attention DP, all-to-all and disaggregation.
+    prefill_excludes: models whose prompts no graph takes: with an architecture that also reads
+        images (``multimodal``), a gated delta net (``gdn``), an indexer (``indexed``).
     prefill_sizes: token counts captured for ``budget``. bytes_per_size: GPU memory that
         capturing one decode size takes.
     """
@@ -199,6 +202,7 @@ class Graphs:
     prefill: Literal["none", "captured", "budget"]
     prefill_limit_mla: int | None
     prefill_needs_plain: bool
+    prefill_excludes: tuple[Excluded, ...]
     prefill_sizes: tuple[Steps, ...]
     bytes_per_size: float
 
@@ -295,7 +299,8 @@ class Host:
     does that after the one before has ended (no asynchronous scheduling).
     seconds_per_launch: launching one kernel outside a CUDA graph. block_launches: kernels of an
     operator of routed experts, latent attention, its indexer, or a linear recurrence; any other
-    operator is one.
+    operator is one. waiting_blocks: blocks of which each waits for the GPU to launch its kernels,
+    so that launching a pass adds to its time instead of hiding behind it.
     seconds_exposed_per_layer: time of an iteration that is neither in its operators nor hidden
     behind them, however the host works, per layer of the model: gaps between kernels, small
     kernels that no table holds, input preparation and sampling outside the captured graph.
@@ -314,6 +319,7 @@ class Host:
     seconds_synchronous_per_layer: float
     seconds_per_launch: float
     block_launches: Mapping[Block, int]
+    waiting_blocks: tuple[Block, ...]
     seconds_per_request: float
     seconds_per_handover: float
     intake_per_request: float

@@ -7,7 +7,7 @@ are the few rules that combine them. Units: bytes, seconds, tokens, sequences.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -141,14 +141,18 @@ class Traits:
         *,
         mla: bool,
         disaggregated: bool,
+        kinds: Collection[str] = (),
     ) -> int:
         """Return the most tokens with which an iteration that holds prompts runs in a graph.
 
-        0: such iterations launch every kernel from the host.
+        0: such iterations launch every kernel from the host. kinds: what the model is of
+        ``Graphs.prefill_excludes``.
         """
         rule = self.graphs
         plain = parallel.pp == 1 and parallel.dp == 1 and not disaggregated
         if rule.prefill == "none" or not sizes or (rule.prefill_needs_plain and not plain):
+            return 0
+        if any(kind in kinds for kind in rule.prefill_excludes):
             return 0
         top = sizes[-1] if rule.prefill == "captured" else token_budget
         limited = mla and rule.prefill_limit_mla is not None

@@ -77,6 +77,7 @@ class IterationTimer:
         self._padded = _padding(self._graphs, most_decode)
         self._host = step.traits.host
         self._launch = _summed(s.launch_seconds(ranks) for s in steps)
+        self._waits = step.launching_waits
         self._exposed = step.exposed_seconds
         self._hidden = step.traits.asynchronous(step.parallel)
 
@@ -112,7 +113,8 @@ class IterationTimer:
             time += self._prompt_scan(tokens - verified, sampled - verified)
         if decode:
             time += self.decode_attention(decode, context) + self._further[decode]
-        return max(self._with_host(time, sampled), self._launch[tokens])
+        time = self._with_host(time, sampled)
+        return time + self._launch[tokens] if self._waits else max(time, self._launch[tokens])
 
     def encode(self, images: int) -> float:
         """Seconds that encoding so many images on the busiest rank adds to an iteration."""
