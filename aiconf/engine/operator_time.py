@@ -140,15 +140,16 @@ class OperatorTimer:
             operator.ranks, operator.hidden, operator.topk, operator.experts,
             sent_precision(operator.dtype),
         )  # fmt: skip
-        return exchange_seconds(tables, self._way(), shape, TOKENS * operator.token_share)
+        return exchange_seconds(tables, self.way, shape, TOKENS * operator.token_share)
 
-    def _way(self) -> ExchangeKernel:
+    @property
+    def way(self) -> ExchangeKernel:
         domain = self.tables.system.nvlink_domain
         return self.traits.exchange(self.parallel, domain, measured_kernels(self.tables))
 
     def _all_to_all(self) -> bool:
         """Whether a rank receives only the tokens of its own experts."""
-        return self._way() not in ("none", "all_reduce", "allgather_reducescatter")
+        return self.way not in ("none", "all_reduce", "allgather_reducescatter")
 
     def _moe_dtype(self, dtype: str) -> str:
         """mxfp4 experts multiply by 8-bit activations where the GPU has 4-bit tensor cores."""

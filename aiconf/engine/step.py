@@ -26,6 +26,7 @@ from aiconf.model.operators import (
     LinearScan,
     MlaAttention,
     Moe,
+    MoeExchange,
     Operator,
     PipelineSend,
     Quantize,
@@ -109,7 +110,7 @@ class StepModel:
         self._launch = (launched[0] * each, launched[1] * each)
         self._waits = any(
             block in traits.host.waiting_blocks for one in stage for block in blocks(one)
-        )
+        ) or any(isinstance(one, MoeExchange) and self._timer.way in traits.host.waiting_exchanges for one in stage)
         self._vision: VisionTimer | None = None  # built once images are timed
 
     def seconds(self, batch: Batch) -> Array:

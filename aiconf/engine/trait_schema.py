@@ -320,6 +320,7 @@ class Host:
     seconds_per_launch: float
     block_launches: Mapping[Block, int]
     waiting_blocks: tuple[Block, ...]
+    waiting_exchanges: tuple[Exchange, ...]
     seconds_per_request: float
     seconds_per_handover: float
     intake_per_request: float
