@@ -18,6 +18,7 @@ import aiconf
 from aiconf.engine.changes import Changes
 from aiconf.errors import UserError, unknown
 from aiconf.resources import data_dir, read_yaml
+from aiconf.system.spec import System
 
 FORBID: dict[str, Any] = {"extra": "forbid"}
 UNCALIBRATED = Path("-")  # stands for no calibration at all
@@ -36,12 +37,16 @@ class Fitted:
 
 @dataclass(frozen=True)
 class EngineFit:
-    """Parameters of one engine on GPUs of compute capability ``sm`` (first and last)."""
+    """Parameters of one engine on GPUs of compute capability ``sm`` (first and last).
+
+    cpu: of hosts with these processors alone (see ``System.cpu``); "": of any.
+    """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
     backend: str
     sm: tuple[int, int]
     facts: Mapping[str, Fitted]
+    cpu: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,14 +105,15 @@ class Calibration:
     spreads: tuple[Spread, ...]
     validation: Mapping[str, float]
 
-    def changes(self, backend: str, sm: int) -> Changes:
-        """Facts of ``backend`` on GPUs of capability ``sm`` that were fitted."""
+    def changes(self, backend: str, system: System) -> Changes:
+        """Facts of ``backend`` on ``system`` that were fitted."""
         return tuple(
             (name, fitted.value)
             for engine in self.engines
-            if engine.backend == backend and engine.sm[0] <= sm <= engine.sm[1]
+            if engine.backend == backend and engine.sm[0] <= system.gpu.sm <= engine.sm[1]
+            and engine.cpu in ("", system.cpu)
             for name, fitted in engine.facts.items()
-        )
+        )  # fmt: skip
 
 
 def no_calibration() -> Calibration:
@@ -182,7 +188,7 @@ def _require_sense(found: Calibration, path: Path) -> None:
     from aiconf.engine.curves import PARTS
     from aiconf.engine.trait_schema import Host
 
-    known = {f"scales.{name}" for name in (*PARTS, "acceptance")}
+    known = {f"scales.{name}" for name in (*PARTS, "acceptance", "launch")}
     known |= {f"host.{field.name}" for field in fields(Host)}
     for engine in found.engines:
         for name, one in engine.facts.items():

@@ -144,6 +144,7 @@ class OperatorTimer:
 
     @property
     def way(self) -> ExchangeKernel:
+        """How tokens reach the experts of other ranks."""
         domain = self.tables.system.nvlink_domain
         return self.traits.exchange(self.parallel, domain, measured_kernels(self.tables))
 

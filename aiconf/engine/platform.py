@@ -49,7 +49,7 @@ def platform(
     """
     place, traits = load_system(system), load_traits(backend)
     known = load_calibration(calibration)
-    fitted = known.changes(traits.name, place.gpu.sm)
+    fitted = known.changes(traits.name, place)
     mine = tuple(one for one in changes if not one[0].startswith(_BESIDE_TABLES))
     tables = _tables(place.name, traits.name, perf_db, mine)
     version = _database(perf_db).version(place.name, traits.name) or traits.version

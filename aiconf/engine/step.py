@@ -106,12 +106,17 @@ class StepModel:
             mla=any(isinstance(one, (MlaAttention, SparseBlock)) for one in stage),
             disaggregated=False, kinds=graph_kinds(spec),
         )  # fmt: skip
-        each = traits.host.seconds_per_launch
+        each = traits.host.seconds_per_launch * traits.scales.get("launch", 1.0)
         self._launch = (launched[0] * each, launched[1] * each)
-        self._waits = any(
-            block in traits.host.waiting_blocks for one in stage for block in blocks(one)
-        ) or any(isinstance(one, MoeExchange) and self._timer.way in traits.host.waiting_exchanges for one in stage)
+        self._waits = self._launching_waits(stage)
         self._vision: VisionTimer | None = None  # built once images are timed
+
+    def _launching_waits(self, stage: tuple[Operator, ...]) -> bool:
+        host = self.traits.host
+        if any(block in host.waiting_blocks for one in stage for block in blocks(one)):
+            return True
+        exchanged = any(isinstance(one, MoeExchange) for one in stage)
+        return exchanged and self._timer.way in host.waiting_exchanges
 
     def seconds(self, batch: Batch) -> Array:
         """Seconds of each iteration of ``batch``: every rank, all layers, one pass."""
@@ -157,7 +162,7 @@ class StepModel:
 
     @property
     def launching_waits(self) -> bool:
-        """Whether ``launch_seconds`` add to the GPU's own time (see ``Host.waiting_blocks``)."""
+        """Whether ``launch_seconds`` add to the GPU's own time (see ``Host``)."""
         return self._waits
 
     @property

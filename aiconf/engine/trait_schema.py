@@ -299,8 +299,9 @@ class Host:
     does that after the one before has ended (no asynchronous scheduling).
     seconds_per_launch: launching one kernel outside a CUDA graph. block_launches: kernels of an
     operator of routed experts, latent attention, its indexer, or a linear recurrence; any other
-    operator is one. waiting_blocks: blocks of which each waits for the GPU to launch its kernels,
-    so that launching a pass adds to its time instead of hiding behind it.
+    operator is one. waiting_blocks, waiting_exchanges: blocks, and exchanges of tokens, of which
+    each holds the host until the GPU has come to it, so that launching a pass adds to its time
+    instead of hiding behind it.
     seconds_exposed_per_layer: time of an iteration that is neither in its operators nor hidden
     behind them, however the host works, per layer of the model: gaps between kernels, small
     kernels that no table holds, input preparation and sampling outside the captured graph.

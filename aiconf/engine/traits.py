@@ -50,7 +50,8 @@ class Traits:
     lenders: choice -> smallest sm -> backend whose table of the same kernel stands in for an
         unusable own one.
     scales: part of an iteration (``curves.PARTS``) -> factor on its time; acceptance -> factor on
-        the probability that a drafted token is kept. From a calibration; none: 1.
+        the probability that a drafted token is kept; launch -> factor on ``seconds_per_launch`` of
+        the host's processors. From a calibration; none: 1.
     fused_quantization: producers of activations that quantise them in the same kernel.
     fused_elementwise: kinds of small operators that are part of a larger kernel.
     shared_stream_tokens: most tokens of an iteration whose shared experts run on a stream of

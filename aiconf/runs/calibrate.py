@@ -44,7 +44,7 @@ from aiconf.runs.fit import (
 )
 from aiconf.runs.measured import MeasuredRun, Row
 from aiconf.runs.names import model_of
-from aiconf.runs.parameters import FAMILIES, Parameter
+from aiconf.runs.parameters import FAMILIES, Parameter, cpus
 from aiconf.runs.predict import Prediction, predict
 from aiconf.runs.read import read_rows
 
@@ -170,15 +170,22 @@ def _answer(run: MeasuredRun, known: tuple[Parameter, ...], logs: Array) -> Pred
 
 
 def _engines(found: Fit) -> tuple[EngineFit, ...]:
+    values = [
+        (one, _fitted(one, float(log), float(np.sqrt(variance))))
+        for one, log, variance in zip(found.known, found.logs, found.variance, strict=True)
+    ]
+    everywhere = (FAMILIES[0][0], FAMILIES[-1][1])
     engines = []
     for backend in backend_names():
         for family in FAMILIES:
             facts = {
-                one.kind.fact: _fitted(one, float(log), float(np.sqrt(variance)))
-                for one, log, variance in zip(found.known, found.logs, found.variance, strict=True)
-                if one.of(backend, family[0])
-            }
+                one.kind.fact: fitted for one, fitted in values
+                if one.backend == backend and one.family in (None, family)
+            }  # fmt: skip
             engines.append(EngineFit(backend, family, facts))
+        for cpu in cpus():
+            facts = {one.kind.fact: fitted for one, fitted in values if one.cpu == cpu}
+            engines.append(EngineFit(backend, everywhere, facts, cpu))
     return tuple(engines)
 
 

@@ -39,6 +39,7 @@ def write_calibration(path: Path, found: Calibration) -> None:
             {
                 "backend": engine.backend,
                 "sm": list(engine.sm),
+                **({"cpu": engine.cpu} if engine.cpu else {}),
                 "facts": {name: asdict(one) for name, one in engine.facts.items()},
             }
             for engine in found.engines

@@ -189,8 +189,8 @@ def _observed(
 
 def at(deployment: Deployment, known: tuple[Parameter, ...], logs: Array) -> Deployment:
     """Return the deployment with the parameters of its engine at ``logs``."""
-    sm = load_system(deployment.system).gpu.sm
-    facts: Changes = facts_at(known, logs, deployment.backend, sm)
+    system = load_system(deployment.system)
+    facts: Changes = facts_at(known, logs, deployment.backend, system)
     return replace(deployment, changes=(*facts, *deployment.changes))
 
 
@@ -203,7 +203,7 @@ def _linearised(
     base, moved = results[0], results[1:]
     values, slopes = [], []
     metrics: list[tuple[Group, str]] = []
-    sms = [load_system(run.deployment.system).gpu.sm for run in runs]
+    systems = [load_system(run.deployment.system) for run in runs]
     for i, run in enumerate(runs):
         first = base[i]
         others = [result[i] for result in moved]
@@ -217,7 +217,7 @@ def _linearised(
                 for one in others if not isinstance(one, str)
             ]  # fmt: skip
             by_fact = dict(zip((kind.fact for kind in KINDS), quotient, strict=True))
-            mine = [one.of(run.deployment.backend, sms[i]) for one in known]
+            mine = [one.of(run.deployment.backend, systems[i]) for one in known]
             values.append(first[metric] / scale)
             slopes.append(
                 [by_fact[one.kind.fact] * own / scale for one, own in zip(known, mine, strict=True)]

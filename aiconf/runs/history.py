@@ -41,8 +41,8 @@ def past_facts(backend: str, version: str, date: str) -> Changes:
         fact
         for rule in _rules()
         if rule.backend == backend
-        and _older(version, date, rule.before, rule.day)
-        and not _older(version, "", rule.since, "")
+        and older(version, date, rule.before, rule.day)
+        and not older(version, "", rule.since, "")
         for fact in facts_of(rule.facts)
     )
 
@@ -59,10 +59,10 @@ def kv_dtype(backend: str, version: str, date: str) -> str | None:
     of an FP8 checkpoint was bf16; since 0.12 (December 2025) it follows the checkpoint's own
     KV quantisation. Rows without a version are dated by their day.
     """
-    return "bf16" if backend == "vllm" and _older(version, date, "0.12", "2025-12") else None
+    return "bf16" if backend == "vllm" and older(version, date, "0.12", "2025-12") else None
 
 
-def _older(version: str, date: str, first: str, day: str) -> bool:
+def older(version: str, date: str, first: str, day: str) -> bool:
     """Whether ``version`` comes before ``first``, or, unstated, ``date`` before ``day``."""
     stated = re.match(r"v?(\d+(?:\.\d+)+)", version.strip())
     if stated:

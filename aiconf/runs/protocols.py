@@ -13,7 +13,7 @@ from aiconf.engine.speculation import Speculation
 from aiconf.parallel import Parallel
 from aiconf.resources import read_yaml
 from aiconf.runs.cells import Cells, Skipped, number, precision_of
-from aiconf.runs.history import facts_of
+from aiconf.runs.history import facts_of, older
 from aiconf.runs.measured import Traffic, Workers
 
 if TYPE_CHECKING:
@@ -139,14 +139,17 @@ def _generated(cells: Cells, backend: str, load: Traffic) -> Settings:
     max_num_tokens is one prompt, the batch and 1,500 tokens (ai-dynamo/aiconfigurator,
     src/aiconfigurator/cli/backends/trtllm.py of September 2025, later
     generator/rule_plugin/benchmark/{trtllm,vllm}.rule), so prompts enter one or two at a time
-    and the users of a closed loop do not stay in step. SGLang's rule came after its runs.
+    and the users of a closed loop do not stay in step. SGLang, whose rule came
+    later (sglang.rule, January 2026: enable_mixed_chunk), mixes prompts and decodes since 0.5.6.
     """
     batch = number(cells, "max_batch")
-    if load.kind != "closed" or batch is None or backend == "sglang":
+    if load.kind != "closed" or batch is None or cells.get("serving_mode", "") == "disagg":
         return Settings()
-    if cells.get("serving_mode", "") == "disagg":
+    if backend != "sglang":
+        return Settings(max_sequences=load.users, token_budget=load.isl + 1500 + round(batch))
+    if older(cells.get("backend_version", ""), cells.get("date", ""), "0.5.6", "2025-12"):
         return Settings()
-    return Settings(max_sequences=load.users, token_budget=load.isl + 1500 + round(batch))
+    return Settings(load.users, facts=(("scheduler.policy", "mixed"),))
 
 
 def engine_settings(

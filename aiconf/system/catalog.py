@@ -74,6 +74,7 @@ def _system(figures: dict[str, Any]) -> System:
     nothing = {"value": "", "source": ""}
     twin = figures.pop("nvlink_twin") or nothing
     device = figures.pop("device_name") or nothing
+    cpu = figures.pop("cpu") or nothing
     sources = {key: figure["source"] for key, figure in figures.items()}
     sources["flops"] = rates.pop("source")
     values = {key: figure["value"] for key, figure in figures.items()}
@@ -88,5 +89,5 @@ def _system(figures: dict[str, Any]) -> System:
     )
     return System(
         name=name, gpu=gpu, nvlink_twin=twin["value"], device_name=device["value"],
-        sources=sources, **values,
+        cpu=cpu["value"], sources=sources, **values,
     )  # fmt: skip

@@ -50,6 +50,7 @@ class SystemFile(Strict):
     name: str
     gpu: str
     device_name: Name | None = None
+    cpu: Name | None = None
     sm: Count
     memory_bytes: Figure
     memory_bandwidth: Figure

@@ -37,3 +37,4 @@ class System:
     sources: Mapping[str, str]  # figure -> where it was read
     nvlink_twin: str = ""  # system with the same NVLink whose communication tables fill gaps
     device_name: str = ""  # what the driver calls the GPU; "": not known
+    cpu: str = ""  # generation of the host's processors; "": not known
