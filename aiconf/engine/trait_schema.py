@@ -184,7 +184,8 @@ class Graphs:
         largest (None: not bounded by it). append_limit: the bound itself is captured too.
     padding: batches between two sizes are padded up to the next one.
     prefill: ``none``: iterations with prompt tokens never use graphs; ``captured``: they use
-        piecewise graphs up to the largest captured size; ``budget``: up to the token budget.
+        piecewise graphs up to the largest captured size, or ``prefill_tokens`` where they were told
+        to; ``budget``: up to the token budget.
     prefill_limit_mla: bound of the latter for MLA models. prefill_needs_plain: prefill graphs
         are off under pipeline parallelism, attention DP, all-to-all and disaggregation.
     prefill_excludes: models whose prompts no graph takes: with an architecture that also reads
@@ -200,6 +201,7 @@ class Graphs:
     append_limit: bool
     padding: bool
     prefill: Literal["none", "captured", "budget"]
+    prefill_tokens: int | None
     prefill_limit_mla: int | None
     prefill_needs_plain: bool
     prefill_excludes: tuple[Excluded, ...]

@@ -155,7 +155,8 @@ class Traits:
             return 0
         if any(kind in kinds for kind in rule.prefill_excludes):
             return 0
-        top = sizes[-1] if rule.prefill == "captured" else token_budget
+        captured = rule.prefill_tokens or sizes[-1]
+        top = captured if rule.prefill == "captured" else token_budget
         limited = mla and rule.prefill_limit_mla is not None
         return min(top, rule.prefill_limit_mla or top) if limited else top
 

@@ -72,7 +72,7 @@ def _run(cells: Cells) -> MeasuredRun:
         apart = launched_apart(cells, load, prefill, workers, drafts=drafts is not None)
     deployment = Deployment(
         system, traits.name, cells["model"].strip(), precision, workers, prefill,
-        kv_dtype(traits.name, version, date) or told.kv_dtype,
+        told.kv_dtype or kv_dtype(traits.name, version, date),
         apart.slots if apart else told.max_sequences, told.token_budget,
         apart.prompt_tokens if apart else None, apart.prompts if apart else None,
         told.poll, told.memory, drafts, past_facts(traits.name, version, date) + told.facts,
