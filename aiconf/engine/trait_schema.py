@@ -8,7 +8,7 @@ up to the next larger one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 FORBID: dict[str, Any] = {"extra": "forbid"}
@@ -71,6 +71,25 @@ class Scheduler:
 
 
 @dataclass(frozen=True)
+class SharedPages:
+    """Caches of several kinds in one pool of pages (see ``engine.pages``).
+
+    most_padding: kinds of cache whose numbers of layers differ by less than this factor form one
+        group each, the smaller padded; else groups have as many layers as the rarest kind.
+    whole_windows: architectures for which the engine keeps every token of a window.
+    Of compressed attention: align: multiple of bytes of a page of one cache. window_block,
+        state_block: tokens of a page of its window, and of its open groups by their size.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
+    most_padding: float
+    whole_windows: tuple[str, ...]
+    align: int
+    window_block: int
+    state_block: Mapping[int, int]
+
+
+@dataclass(frozen=True)
 class KvCache:
     """Paged KV cache.
 
@@ -81,6 +100,9 @@ class KvCache:
         fp8_only: kinds of cache that are held in fp8 alone; no_reuse: whose blocks are not shared.
         watermark: share of all blocks kept free on admission.
     prefix_caching: whether blocks of equal prefixes are shared without a setting.
+    shared_pages: how caches of several kinds share pages; None: each has its own.
+    gathered: kinds of cache -> smallest ``sm`` -> longest requests for whose fp8 entries there is
+        a second place in bf16, where prompts read them.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
@@ -93,6 +115,8 @@ class KvCache:
     no_reuse: tuple[str, ...]
     watermark: float
     prefix_caching: bool
+    shared_pages: SharedPages | None = None
+    gathered: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

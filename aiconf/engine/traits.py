@@ -31,6 +31,8 @@ from aiconf.engine.trait_schema import (
 )
 from aiconf.errors import unknown
 from aiconf.model.cache import LATENT, CacheKind
+from aiconf.model.expert_kernel import PLAIN, ExpertKernel
+from aiconf.model.spec import ModelSpec
 from aiconf.parallel import Parallel, pod_gpus
 from aiconf.resources import data_dir, read_yaml
 
@@ -47,6 +49,8 @@ class Traits:
         thread blocks, so that a short chunk behind a long past waits for one block.
     sparse_settings: kind of cache -> smallest sm -> what the engine must be told of attention.
     moe_settings: MoE kernel of a table -> value of the engine's MoE backend setting.
+    expert_kernels: precision of experts -> architecture (``any``: others) -> smallest sm -> how
+        the default kernel holds them; as they are stored where nothing is said.
     lenders: choice -> smallest sm -> backend whose table of the same kernel stands in for an
         unusable own one.
     scales: part of an iteration (``curves.PARTS``) -> factor on its time; acceptance -> factor on
@@ -77,6 +81,7 @@ class Traits:
     sparse_settings: Mapping[str, Mapping[int, Mapping[str, str]]]
     serial_prefill: tuple[str, ...]
     moe_settings: Mapping[str, str]
+    expert_kernels: Mapping[str, Mapping[str, Mapping[int, ExpertKernel]]]
     lenders: Mapping[str, Mapping[int, str]]
     scales: Mapping[str, float]
     fused_quantization: tuple[Producer, ...]
@@ -113,6 +118,10 @@ class Traits:
         if only is not None:
             return only
         return _at(self.kv.block_tokens_mla if kind in LATENT else self.kv.block_tokens, sm)
+
+    def gathered_requests(self, kind: CacheKind, sm: int) -> int:
+        """Return for how many of the longest requests prompts gather an fp8 cache in bf16."""
+        return _at(self.kv.gathered.get(kind, {}), sm, 0)
 
     def graph_sizes(self, max_sequences: int, largest: int | None = None) -> tuple[int, ...]:
         """Return the captured batch sizes, ascending.
@@ -337,6 +346,11 @@ class Traits:
         """Return the MoE backend to set for the kernel that is taken; empty: the default."""
         order = self.kernel_order(f"moe.{precision}" + ("" if attention_dp else ".tp"), sm)
         return self.moe_settings.get(order[0], "") if order else ""
+
+    def expert_kernel(self, spec: ModelSpec, sm: int) -> ExpertKernel:
+        """Return how the default kernel for the experts of ``spec`` holds their weights."""
+        by_model = self.expert_kernels.get(spec.quantization.experts, {})
+        return _at(by_model.get(spec.architecture, by_model.get("any", {})), sm, PLAIN)
 
     def lent(self, sm: int) -> dict[str, str]:
         """Return choice -> backend whose tables are read instead, for a GPU."""
