@@ -13,6 +13,7 @@ from aiconf.engine.traits import Traits
 from aiconf.model.cache import LATENT, cache_kind, kv_layout, state_bytes
 from aiconf.model.expert_kernel import ExpertKernel
 from aiconf.model.memory import weight_bytes
+from aiconf.model.rotary import rotary_bytes
 from aiconf.model.spec import DenseFfn, ModelSpec, MoeFfn, draft_model
 from aiconf.parallel import Parallel
 from aiconf.system.spec import System
@@ -28,11 +29,12 @@ TIGHT = 0.03
 class Capacity:
     """Bytes of the fullest GPU of a worker.
 
-    kv: bytes that become KV blocks (0 or less: the model does not fit). per_token: KV bytes of
-    one cached token by sliding window (None: never forgotten). state: bytes of a sequence in
-    linear attention, however long it is. block: tokens of a KV block. pages: how caches of
-    several kinds share one pool (None: each has its own blocks). passing: bytes of ``kv`` that
-    windowed caches need for the prompts of one iteration, until those are computed.
+    weights: as the engine holds them, its tables of rotary angles included. kv: bytes that become
+    KV blocks (0 or less: the model does not fit). per_token: KV bytes of one cached token by
+    sliding window (None: never forgotten). state: bytes of a sequence in linear attention,
+    however long it is. block: tokens of a KV block. pages: how caches of several kinds share one
+    pool (None: each has its own blocks). passing: bytes of ``kv`` that windowed caches need for
+    the prompts of one iteration, until those are computed.
     """
 
     total: float
@@ -172,6 +174,7 @@ def capacity(
     weights, per_token, state, width = _held(
         spec, parallel, kv_dtype, drafting, traits.expert_kernel(spec, gpu.sm)
     )
+    weights += rotary_bytes(spec, traits.memory.rotary_element)
     activations = traits.activation_bytes(
         tokens=token_budget,
         hidden=spec.hidden,

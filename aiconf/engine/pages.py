@@ -144,9 +144,7 @@ def _group_size(counts: list[int], most_padding: float) -> int:
     return most if most < least * most_padding else least
 
 
-def _packed(
-    layers: list[LayerGroup], kv: str, rule: SharedPages, block: int, pp: int
-) -> Pages:
+def _packed(layers: list[LayerGroup], kv: str, rule: SharedPages, block: int, pp: int) -> Pages:
     """Several caches per layer (DeepSeek-V4), with pages of a few sizes."""
     full: Counter[int] = Counter()  # page bytes -> layers
     passing: dict[tuple[int, int], Counter[int]] = {}  # (block, window) -> the same
@@ -157,9 +155,7 @@ def _packed(
         else:
             passing.setdefault((tokens, window), Counter())[page] += count
     deep = [max(full.values())] + [max(each.values()) for each in passing.values()]
-    size = min(
-        range(deep[0], max(deep) + 1), key=lambda d: (sum(-count % d for count in deep), -d)
-    )
+    size = min(range(deep[0], max(deep) + 1), key=lambda d: (sum(-count % d for count in deep), -d))
     slots = Counter(full)
     tables = [Tables(1, block, None)]
     for (tokens, window), pages in passing.items():

@@ -9,9 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 FORBID: dict[str, Any] = {"extra": "forbid"}
+
+_Value = TypeVar("_Value")
+_RAISE: Any = object()
+
+
+def at(steps: Mapping[int, _Value], key: int, default: _Value = _RAISE) -> _Value:
+    """Return the entry with the largest key that does not exceed ``key``.
+
+    Below all keys: ``default``, or the entry of the smallest where there is none.
+    """
+    below = [step for step in steps if step <= key]
+    if below:
+        return steps[max(below)]
+    return steps[min(steps)] if default is _RAISE else default
+
 
 AllToAll = Literal["nvlink_one_sided", "nvlink_two_sided", "deepep_ht", "deepep_ll", "deepep_auto"]
 Exchange = Literal["none", "all_reduce", "allgather_reducescatter"] | AllToAll
@@ -155,6 +170,8 @@ class Memory:
     fraction: default; None where ``static_share`` computes it. fraction_wide: setting
         used from ``wide_ranks`` attention ranks on in place of the computed one; None: never.
     margin: lowered by so much, where a user wants more memory left empty.
+    rotary_element: bytes of a cosine or sine in the tables of rotary angles, which are counted
+        with the weights; 0: not known.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
@@ -165,6 +182,7 @@ class Memory:
     wide_ranks: int
     static_share: StaticShare | None
     margin: float = 0.0
+    rotary_element: float = 0.0
 
 
 @dataclass(frozen=True)
