@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -94,6 +95,7 @@ class Pages:
         return pages * self.page
 
 
+@lru_cache(maxsize=4096)
 def shared_pages(
     spec: ModelSpec, parallel: Parallel, kv: str, rule: SharedPages | None, block: int,
     drafting: bool = False,

@@ -103,6 +103,10 @@ class SharedPages:
     window_block: int
     state_block: Mapping[int, int]
 
+    def __hash__(self) -> int:
+        """Hash a few fields: rules key a cache, and there is one per engine."""
+        return hash((self.most_padding, self.align, self.window_block))
+
 
 @dataclass(frozen=True)
 class KvCache:
