@@ -141,9 +141,10 @@ def kv_tokens(spec: ModelSpec, worker: Worker, place: Platform) -> int:
     room = place.capacity(
         spec, worker.parallel, token_budget=worker.token_budget, max_sequences=per_rank,
         kv_dtype=worker.kv_dtype, fraction=worker.memory_fraction,
+        longest=worker.max_model_len,
     )  # fmt: skip
     each = float(room.sequence_bytes(worker.max_model_len)) / worker.max_model_len
-    return max(int(room.kv / each), 0) * worker.parallel.dp
+    return max(int(room.lasting / each), 0) * worker.parallel.dp
 
 
 def files(prefill: PrefillProfile, decode: DecodeProfile) -> dict[str, bytes]:

@@ -61,9 +61,10 @@ class Platform:
         kv_dtype: str,
         fraction: float | None = None,
         drafting: bool = False,
+        longest: int | None = None,
     ) -> Capacity:
         """Memory of one GPU (see ``capacity``), computed once."""
-        key = (spec, parallel, token_budget, max_sequences, kv_dtype, fraction, drafting)
+        key = (spec, parallel, token_budget, max_sequences, kv_dtype, fraction, drafting, longest)
         if key not in self.rooms:
             self.rooms[key] = capacity(
                 spec,
@@ -75,6 +76,7 @@ class Platform:
                 kv_dtype=kv_dtype,
                 fraction=fraction,
                 drafting=drafting,
+                longest=longest,
             )
         return self.rooms[key]
 

@@ -8,10 +8,25 @@ up to the next larger one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, TypeVar
 
 FORBID: dict[str, Any] = {"extra": "forbid"}
+
+_Value = TypeVar("_Value")
+_RAISE: Any = object()
+
+
+def at(steps: Mapping[int, _Value], key: int, default: _Value = _RAISE) -> _Value:
+    """Return the entry with the largest key that does not exceed ``key``.
+
+    Below all keys: ``default``, or the entry of the smallest where there is none.
+    """
+    below = [step for step in steps if step <= key]
+    if below:
+        return steps[max(below)]
+    return steps[min(steps)] if default is _RAISE else default
+
 
 AllToAll = Literal["nvlink_one_sided", "nvlink_two_sided", "deepep_ht", "deepep_ll", "deepep_auto"]
 Excluded = Literal["multimodal", "gdn", "indexed"]
@@ -72,6 +87,29 @@ class Scheduler:
 
 
 @dataclass(frozen=True)
+class SharedPages:
+    """Caches of several kinds in one pool of pages (see ``engine.pages``).
+
+    most_padding: kinds of cache whose numbers of layers differ by less than this factor form one
+        group each, the smaller padded; else groups have as many layers as the rarest kind.
+    whole_windows: architectures for which the engine keeps every token of a window.
+    Of compressed attention: align: multiple of bytes of a page of one cache. window_block,
+        state_block: tokens of a page of its window, and of its open groups by their size.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
+    most_padding: float
+    whole_windows: tuple[str, ...]
+    align: int
+    window_block: int
+    state_block: Mapping[int, int]
+
+    def __hash__(self) -> int:
+        """Hash a few fields: rules key a cache, and there is one per engine."""
+        return hash((self.most_padding, self.align, self.window_block))
+
+
+@dataclass(frozen=True)
 class KvCache:
     """Paged KV cache.
 
@@ -82,6 +120,9 @@ class KvCache:
         fp8_only: kinds of cache that are held in fp8 alone; no_reuse: whose blocks are not shared.
         watermark: share of all blocks kept free on admission.
     prefix_caching: whether blocks of equal prefixes are shared without a setting.
+    shared_pages: how caches of several kinds share pages; None: each has its own.
+    gathered: kinds of cache -> smallest ``sm`` -> longest requests for whose fp8 entries there is
+        a second place in bf16, where prompts read them.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
@@ -94,6 +135,8 @@ class KvCache:
     no_reuse: tuple[str, ...]
     watermark: float
     prefix_caching: bool
+    shared_pages: SharedPages | None = None
+    gathered: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -132,6 +175,8 @@ class Memory:
     fraction: default; None where ``static_share`` computes it. fraction_wide: setting
         used from ``wide_ranks`` attention ranks on in place of the computed one; None: never.
     margin: lowered by so much, where a user wants more memory left empty.
+    rotary_element: bytes of a cosine or sine in the tables of rotary angles, which are counted
+        with the weights; 0: not known.
     """
 
     __pydantic_config__: ClassVar[dict[str, Any]] = FORBID
@@ -142,6 +187,7 @@ class Memory:
     wide_ranks: int
     static_share: StaticShare | None
     margin: float = 0.0
+    rotary_element: float = 0.0
 
 
 @dataclass(frozen=True)

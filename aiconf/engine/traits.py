@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from aiconf.engine.trait_schema import (
     FORBID,
@@ -28,9 +28,12 @@ from aiconf.engine.trait_schema import (
     Small,
     Tier,
     Vision,
+    at,
 )
 from aiconf.errors import unknown
 from aiconf.model.cache import LATENT, CacheKind
+from aiconf.model.expert_kernel import PLAIN, ExpertKernel
+from aiconf.model.spec import ModelSpec
 from aiconf.parallel import Parallel, pod_gpus
 from aiconf.resources import data_dir, read_yaml
 
@@ -47,6 +50,8 @@ class Traits:
         thread blocks, so that a short chunk behind a long past waits for one block.
     sparse_settings: kind of cache -> smallest sm -> what the engine must be told of attention.
     moe_settings: MoE kernel of a table -> value of the engine's MoE backend setting.
+    expert_kernels: precision of experts -> architecture (``any``: others) -> smallest sm -> how
+        the default kernel holds them; as they are stored where nothing is said.
     lenders: choice -> smallest sm -> backend whose table of the same kernel stands in for an
         unusable own one.
     scales: part of an iteration (``curves.PARTS``) -> factor on its time; acceptance -> factor on
@@ -78,6 +83,7 @@ class Traits:
     sparse_settings: Mapping[str, Mapping[int, Mapping[str, str]]]
     serial_prefill: tuple[str, ...]
     moe_settings: Mapping[str, str]
+    expert_kernels: Mapping[str, Mapping[str, Mapping[int, ExpertKernel]]]
     lenders: Mapping[str, Mapping[int, str]]
     scales: Mapping[str, float]
     fused_quantization: tuple[Producer, ...]
@@ -113,7 +119,11 @@ class Traits:
         only = self.kv.block_tokens_only.get(kind)
         if only is not None:
             return only
-        return _at(self.kv.block_tokens_mla if kind in LATENT else self.kv.block_tokens, sm)
+        return at(self.kv.block_tokens_mla if kind in LATENT else self.kv.block_tokens, sm)
+
+    def gathered_requests(self, kind: CacheKind, sm: int) -> int:
+        """Return for how many of the longest requests prompts gather an fp8 cache in bf16."""
+        return at(self.kv.gathered.get(kind, {}), sm, 0)
 
     def graph_sizes(self, max_sequences: int, largest: int | None = None) -> tuple[int, ...]:
         """Return the captured batch sizes, ascending.
@@ -132,7 +142,7 @@ class Traits:
 
     def largest_graph(self, memory_bytes: float, sm: int, ranks: int) -> int:
         """Return the engine's default for the largest captured decode batch."""
-        return _at(self.tier(memory_bytes, sm).largest_graph, ranks)
+        return at(self.tier(memory_bytes, sm).largest_graph, ranks)
 
     def prefill_graph_tokens(
         self,
@@ -184,7 +194,7 @@ class Traits:
             raise ValueError(f"{self.name}: neither a memory fraction nor a rule for one")
         tier = self.tier(total_bytes, sm)
         budget = tier.token_budget if token_budget is None else token_budget
-        graph = _at(tier.largest_graph, parallel.stage_gpus)
+        graph = at(tier.largest_graph, parallel.stage_gpus)
         reserved = share.constant + share.token * max(budget, share.least_tokens)
         reserved += share.graph * graph + share.gpu * parallel.gpus
         if parallel.dp > 1:
@@ -262,7 +272,7 @@ class Traits:
 
     def sparse_setting(self, kind: CacheKind, sm: int) -> Mapping[str, str]:
         """Return what a deployment tells the engine of sparse attention; empty: nothing."""
-        return _at(self.sparse_settings.get(kind, {}), sm, {})
+        return at(self.sparse_settings.get(kind, {}), sm, {})
 
     def allows_apart(self, prefill: Parallel, decode: Parallel) -> str | None:
         """Return why the cache of ``prefill`` cannot go to ``decode`` workers, if so."""
@@ -298,13 +308,13 @@ class Traits:
         if ranks not in link.all_reduce_ranks:
             return 0
         by_ranks = link.all_reduce_bytes.get(sm, link.all_reduce_bytes.get(0, {}))
-        return _at(by_ranks, ranks)
+        return at(by_ranks, ranks)
 
     def norm_limit(self, sm: int, ranks: int) -> float:
         """Return the largest message in bytes whose all-reduce is joined with the norm."""
         if ranks == 1 or not self.norm_in_all_reduce:
             return 0.0
-        limit = _at(_at(self.norm_in_all_reduce, sm, {}), ranks, 0)
+        limit = at(at(self.norm_in_all_reduce, sm, {}), ranks, 0)
         return float("inf") if limit is None else float(limit)
 
     def exchange(
@@ -336,7 +346,7 @@ class Traits:
         """
         for name in (table, table.removesuffix(".tp"), table.rpartition(".")[0]):
             if name in self.kernels:
-                return _at(self.kernels[name], sm, ())
+                return at(self.kernels[name], sm, ())
         return ()
 
     def moe_setting(self, precision: str, sm: int, *, attention_dp: bool) -> str:
@@ -344,22 +354,15 @@ class Traits:
         order = self.kernel_order(f"moe.{precision}" + ("" if attention_dp else ".tp"), sm)
         return self.moe_settings.get(order[0], "") if order else ""
 
+    def expert_kernel(self, spec: ModelSpec, sm: int) -> ExpertKernel:
+        """Return how the default kernel for the experts of ``spec`` holds their weights."""
+        by_model = self.expert_kernels.get(spec.quantization.experts, {})
+        return at(by_model.get(spec.architecture, by_model.get("any", {})), sm, PLAIN)
+
     def lent(self, sm: int) -> dict[str, str]:
         """Return choice -> backend whose tables are read instead, for a GPU."""
-        found = {choice: _at(by_sm, sm, "") for choice, by_sm in self.lenders.items()}
+        found = {choice: at(by_sm, sm, "") for choice, by_sm in self.lenders.items()}
         return {choice: backend for choice, backend in found.items() if backend}
-
-
-_Value = TypeVar("_Value")
-_RAISE: Any = object()
-
-
-def _at(steps: Mapping[int, _Value], key: int, default: _Value = _RAISE) -> _Value:
-    """Return the entry with the largest key that does not exceed ``key``."""
-    below = [step for step in steps if step <= key]
-    if below:
-        return steps[max(below)]
-    return steps[min(steps)] if default is _RAISE else default
 
 
 def _files() -> dict[str, Path]:

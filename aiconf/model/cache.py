@@ -45,7 +45,7 @@ def kv_layout(
     for sums, stage in zip(cut, stages(spec, parallel), strict=True):
         for group in stage:
             if isinstance(group.attention, Attention):
-                for window, size in _held(group.attention, parallel.tp, kv):
+                for window, size in layer_caches(group.attention, parallel.tp, kv):
                     sums[window] += group.count * size
     found = {window: max(each.get(window, 0.0) for each in cut) for sums in cut for window in sums}
     order = sorted(found, key=lambda window: window or 0)
@@ -61,29 +61,51 @@ def state_bytes(spec: ModelSpec, parallel: Parallel) -> float:
     compressors have not yet closed, in float32. On the pipeline stage with the most of it.
     """
     return max(
-        sum(g.count * _state(g.attention, parallel.tp) for g in stage if g.attention)
+        sum(g.count * layer_state(g.attention, parallel.tp) for g in stage if g.attention)
         for stage in stages(spec, parallel)
     )
 
 
-def _state(attention: Attention | LinearAttention, tp: int) -> float:
+def layer_state(attention: Attention | LinearAttention, tp: int) -> float:
+    """Bytes that one layer keeps per sequence and GPU, however long it is."""
     if isinstance(attention, Attention):
-        return _open_groups(attention)
+        return sum(
+            window * size
+            for name, window, size in packed_caches(attention, "fp8")
+            if name == "state" and window
+        )
     matrices = attention.value_heads // tp * attention.key_dim * attention.value_dim
     return 4.0 * matrices + 2.0 * (attention.taps - 1) * mixed_width(attention, tp)
 
 
-def _open_groups(attention: Attention) -> float:
-    """Keys and scores of the tokens that the next entries are made of.
+def packed_caches(
+    attention: Attention, kv: str
+) -> Iterator[tuple[Literal["window", "entries", "state"], int | None, float]]:
+    """Yield (what, tokens that stay, bytes per token) of each cache of compressed attention.
 
-    Groups of 4 overlap by one group and have twice the width (vLLM
-    models/deepseek_v4/compressor.py, CompressorStateCache: window and state_dim).
+    A window of entries; compressed entries and the indexer's keys; and for both of these what
+    the next ones are made of: keys and scores in float32. Groups of 4 overlap by one group and
+    have twice the width (vLLM models/deepseek_v4/compressor.py, CompressorStateCache: window
+    and state_dim).
     """
+    if attention.kind != "compressed":
+        return
+    entry = attention.head_dim * cache_bytes_per_element(kv)
+    if kv == "fp8":
+        # vLLM models/deepseek_v4/attention.py: the part without rotation in fp8 with a scale
+        # byte for each 64 and one of padding, the rotated part in bf16; 584 bytes of 512 elements.
+        plain = attention.head_dim - attention.qk_rope_head_dim
+        entry = plain + plain / 64 + 1 + 2.0 * attention.qk_rope_head_dim
+    yield "window", attention.window, entry
     if not attention.compress:
-        return 0.0
+        return
     overlap = 2 if attention.index_heads else 1
-    width = attention.head_dim + (attention.index_dim if attention.index_heads else 0)
-    return 4.0 * (overlap * attention.compress) * (2 * overlap * width)
+    open_tokens = overlap * attention.compress
+    yield "entries", None, entry / attention.compress
+    yield "state", open_tokens, 4.0 * 2 * overlap * attention.head_dim
+    if attention.index_heads:
+        yield "entries", None, _index_bytes(attention) / attention.compress
+        yield "state", open_tokens, 4.0 * 2 * overlap * attention.index_dim
 
 
 def kv_bytes_per_token(spec: ModelSpec, parallel: Parallel, kv_dtype: str | None = None) -> float:
@@ -96,20 +118,14 @@ def kv_bytes_per_token(spec: ModelSpec, parallel: Parallel, kv_dtype: str | None
     return sum(size for _, size in kv_layout(spec, parallel, kv_dtype))
 
 
-def _held(attention: Attention, tp: int, kv: str) -> Iterator[tuple[int | None, float]]:
-    """Yield (window, bytes per token) of one layer."""
+def layer_caches(attention: Attention, tp: int, kv: str) -> Iterator[tuple[int | None, float]]:
+    """Yield (window, bytes per token) of one layer on one GPU; None: every token stays."""
     if attention.kind != "compressed":
         yield attention.window, _kv_bytes(attention, tp, kv)
         return
-    entry = attention.head_dim * cache_bytes_per_element(kv)
-    if kv == "fp8":
-        # vLLM models/deepseek_v4/attention.py: the part without rotation in fp8 with a scale
-        # byte for each 64 and one of padding, the rotated part in bf16; 584 bytes of 512 elements.
-        plain = attention.head_dim - attention.qk_rope_head_dim
-        entry = plain + plain / 64 + 1 + 2.0 * attention.qk_rope_head_dim
-    yield attention.window, entry
-    if attention.compress:
-        yield None, (entry + _index_bytes(attention)) / attention.compress
+    for name, window, size in packed_caches(attention, kv):
+        if name != "state":
+            yield window, size
 
 
 def _index_bytes(attention: Attention) -> float:

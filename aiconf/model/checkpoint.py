@@ -15,6 +15,7 @@ from aiconf.model.foreign import foreign_architecture, foreign_file, foreign_fol
 from aiconf.model.mistral_params import from_params, is_params
 from aiconf.model.own_code import needs_own_code
 from aiconf.model.quantized import read_quantization
+from aiconf.model.rotary import rotary_rows
 from aiconf.model.spec import LayerGroup, ModelSpec
 from aiconf.model.vision import VisionTower
 
@@ -112,6 +113,7 @@ def build(
         ),
         mtp_ends=family is not None and family.mtp_ends,
         streams=text.whole("hc_mult", default=1),
+        rotary=rotary_rows(text, text.whole("max_position_embeddings")),
         vision=vision,
         own_code=needs_own_code(figures, tokenizer),
         notes=(*notes, *_dtype(text), *mixed),

@@ -46,6 +46,7 @@ def read_family(path: Path) -> tuple[ModelSpec, ...]:
             mtp_layers=family["mtp_layers"],
             mtp_ends=family["mtp_ends"],
             streams=family["streams"],
+            rotary=tuple(family["rotary"]),
             vision=vision,
             own_code=checkpoint["own_code"] or family["own_code"],
             notes=tuple(checkpoint["notes"]),

@@ -144,6 +144,7 @@ class FamilyFile(Strict):
     mtp_layers: int = 0
     mtp_ends: bool = False
     streams: PositiveInt = 1
+    rotary: list[PositiveInt] = Field(default_factory=list)
     parameters: float | None = None
     active_parameters: float | None = None
     layers: list[GroupFile]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from aiconf.model.expert_kernel import PLAIN, ExpertKernel
 from aiconf.model.formats import weight_bytes_per_element
 from aiconf.model.shard import (
     ceil_div,
@@ -79,7 +80,9 @@ def checkpoint_bytes(spec: ModelSpec) -> float:
     return _bytes(spec, _model(spec, _WHOLE)) + _bytes(spec, _checkpoint_drafts(spec))
 
 
-def weight_bytes(spec: ModelSpec, parallel: Parallel, mtp: bool = False) -> float:
+def weight_bytes(
+    spec: ModelSpec, parallel: Parallel, mtp: bool = False, experts: ExpertKernel = PLAIN
+) -> float:
     """Weight bytes on the fullest GPU.
 
     Parameters
@@ -91,6 +94,8 @@ def weight_bytes(spec: ModelSpec, parallel: Parallel, mtp: bool = False) -> floa
     mtp
         Whether the layers that draft tokens are loaded too (speculative decoding; see
         ``draft_layer``); they go on the last stage.
+    experts
+        How the engine's kernel holds routed experts; as they are stored by default.
 
     Returns
     -------
@@ -104,12 +109,13 @@ def weight_bytes(spec: ModelSpec, parallel: Parallel, mtp: bool = False) -> floa
     cut = stages(spec, parallel)
     sizes = []
     for index, groups in enumerate(cut):
-        found = _bytes(spec, _layers(spec, groups, parallel))
+        found = _bytes(spec, _layers(spec, groups, parallel, experts))
+        found += sum(g.count * _beside(spec, g.ffn, parallel, experts) for g in groups)
         found += sum(g.count * _absorbed_bytes(g.attention, parallel.tp) for g in groups)
         first, last = index == 0, index == len(cut) - 1
         found += _bytes(spec, _ends(spec, parallel, first, last))
         if mtp and last:
-            found += _bytes(spec, _drafts(spec, parallel, max(1, spec.mtp_layers)))
+            found += _bytes(spec, _drafts(spec, parallel, max(1, spec.mtp_layers), experts))
         sizes.append(found)
     return max(sizes)
 
@@ -144,15 +150,20 @@ def _ends(spec: ModelSpec, parallel: Parallel, first: bool, last: bool) -> Itera
             yield _dense(rows * spec.hidden, spec.quantization.lm_head)
 
 
-def _layers(spec: ModelSpec, groups: Iterable[LayerGroup], parallel: Parallel) -> Iterator[Weights]:
+def _layers(
+    spec: ModelSpec, groups: Iterable[LayerGroup], parallel: Parallel,
+    experts: ExpertKernel = PLAIN,
+) -> Iterator[Weights]:  # fmt: skip
     for group in groups:
-        for weights in _layer(spec, group, parallel):
+        for weights in _layer(spec, group, parallel, experts):
             yield Weights(
                 weights.count * group.count, weights.precision, weights.active * group.count
             )
 
 
-def _layer(spec: ModelSpec, group: LayerGroup, parallel: Parallel) -> Iterator[Weights]:
+def _layer(
+    spec: ModelSpec, group: LayerGroup, parallel: Parallel, experts: ExpertKernel = PLAIN
+) -> Iterator[Weights]:
     yield _dense(group.norms * spec.hidden, "bf16")
     if group.attention is None:
         pass
@@ -168,7 +179,7 @@ def _layer(spec: ModelSpec, group: LayerGroup, parallel: Parallel) -> Iterator[W
         products = 3 if group.ffn.gated else 2
         yield _dense(products * spec.hidden * width, spec.quantization.dense)
     elif group.ffn is not None:
-        yield from _experts(spec, group.ffn, parallel)
+        yield from _experts(spec, group.ffn, parallel, experts)
 
 
 def _gqa(hidden: int, attention: Attention, kinds: Quantization, tp: int) -> Iterator[Weights]:
@@ -270,15 +281,34 @@ def _absorbed_bytes(attention: Attention | LinearAttention | None, tp: int) -> f
     return rank_heads(attention, tp) * per_head * weight_bytes_per_element("bf16")
 
 
-def _experts(spec: ModelSpec, ffn: MoeFfn, parallel: Parallel) -> Iterator[Weights]:
+def _rank_width(spec: ModelSpec, ffn: MoeFfn, parallel: Parallel) -> int:
+    kinds = spec.quantization
+    return expert_width(ffn.intermediate, kinds.experts, kinds.group, parallel.moe_tp)
+
+
+def _beside(
+    spec: ModelSpec, ffn: DenseFfn | MoeFfn | None, parallel: Parallel, experts: ExpertKernel
+) -> float:
+    """Bytes that the kernel of routed experts holds twice, on one rank and layer."""
+    if not isinstance(ffn, MoeFfn):
+        return 0.0
+    width = _rank_width(spec, ffn, parallel)
+    return ceil_div(ffn.experts, parallel.ep) * experts.beside(
+        ffn, ffn.latent or spec.hidden, width
+    )
+
+
+def _experts(
+    spec: ModelSpec, ffn: MoeFfn, parallel: Parallel, experts: ExpertKernel
+) -> Iterator[Weights]:
     kinds, hidden = spec.quantization, spec.hidden
-    width = expert_width(ffn.intermediate, kinds.experts, kinds.group, parallel.moe_tp)
+    width = _rank_width(spec, ffn, parallel)
     held = ceil_div(ffn.experts, parallel.ep)
     products = 3 if ffn.gated else 2
-    one = products * (ffn.latent or hidden) * width
+    one = experts.weights(ffn, ffn.latent or hidden, width)
     yield Weights(held * one, kinds.experts, ffn.topk * one)
     if ffn.bias:
-        biases = 2 * width + hidden
+        biases = experts.biases(hidden, width)
         yield Weights(held * biases, "bf16", ffn.topk * biases)
     if ffn.shared_intermediate:
         shared = ceil_div(ffn.shared_intermediate, parallel.tp)
@@ -296,12 +326,15 @@ def _checkpoint_drafts(spec: ModelSpec) -> Iterator[Weights]:
         yield _dense(spec.mtp_layers * 2 * spec.vocab * spec.hidden, "bf16")
 
 
-def _drafts(spec: ModelSpec, parallel: Parallel, layers: int) -> Iterator[Weights]:
+def _drafts(
+    spec: ModelSpec, parallel: Parallel, layers: int, experts: ExpertKernel = PLAIN
+) -> Iterator[Weights]:
     """Draft layers as engines hold them: each with three norms and a projection.
 
     Embedding and head are shared with the main model (DeepSeek-V3 report, section 2.2).
     """
     layer = draft_layer(spec)
-    yield from _layers(spec, (LayerGroup(layers, layer.attention, layer.ffn),), parallel)
+    group = LayerGroup(layers, layer.attention, layer.ffn)
+    yield from _layers(spec, (group,), parallel, experts)
     joined = _MTP_PROJECTION * spec.hidden**2 + 3 * spec.hidden
     yield _dense(layers * joined, "bf16")

@@ -160,6 +160,7 @@ class ModelSpec:
     mtp_layers: int = 0  # multi-token-prediction layers shipped with the checkpoint
     mtp_ends: bool = False  # those layers ship an embedding and a head of their own
     streams: int = 1  # residual streams, mixed around every block (hyper-connections)
+    rotary: tuple[int, ...] = ()  # rows of each table of rotary angles; (): one of max_context
     vision: VisionTower | None = None  # None: no tower, or one that is not known
     own_code: bool = False  # engines must run Python code of its repository to start
     notes: tuple[str, ...] = field(default=())  # what was assumed while reading

@@ -207,11 +207,14 @@ def _shown(spec: ModelSpec, platform: Platform) -> list[Parallel]:
     return kept
 
 
-def _capacity(spec: ModelSpec, platform: Platform, parallel: Parallel, kv: str) -> Capacity:
+def _capacity(
+    spec: ModelSpec, platform: Platform, parallel: Parallel, kv: str, context: int | None = None
+) -> Capacity:
     gpu = platform.system.gpu
     return platform.capacity(
         spec, parallel, token_budget=platform.token_budget(parallel.dp),
         max_sequences=platform.traits.max_sequences(gpu.memory_bytes, gpu.sm), kv_dtype=kv,
+        longest=context,
     )  # fmt: skip
 
 
@@ -223,9 +226,9 @@ def _room(
     spec: ModelSpec, platform: Platform, parallel: Parallel, kv: str, context: int
 ) -> Document:
     """Memory of the fullest GPU of a layout, and the sequences of ``context`` that fit."""
-    room = _capacity(spec, platform, parallel, kv)
+    room = _capacity(spec, platform, parallel, kv, context)
     each = float(room.sequence_bytes(context))
-    sequences = parallel.dp * max(room.kv, 0.0) // each if each else 0.0
+    sequences = parallel.dp * max(room.lasting, 0.0) // each if each else 0.0
     return {
         "layout": str(parallel),
         "gpus": parallel.gpus,

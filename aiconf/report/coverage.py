@@ -82,7 +82,7 @@ def smallest_layout(spec: ModelSpec, platform: Platform, work: Workload) -> Para
         for parallel in sorted(own, key=lambda p: (p.pp, -p.tp, p.ep)):
             room = platform.capacity(
                 spec, parallel, token_budget=token_budgets(platform)[0], max_sequences=most,
-                kv_dtype=spec.quantization.kv,
+                kv_dtype=spec.quantization.kv, longest=work.isl + work.osl,
             )  # fmt: skip
             if room.sequences(work.isl, work.osl) >= 1:
                 return parallel

@@ -127,9 +127,9 @@ def _tight(request: Request, found: Found) -> list[str]:
     room = variant.platform.capacity(
         variant.spec, variant.parallel, token_budget=int(found.value("token_budget")),
         max_sequences=max(round(rows), 1), kv_dtype=variant.kv_dtype,
-        drafting=variant.speculation is not None,
+        drafting=variant.speculation is not None, longest=work.isl + work.osl,
     )  # fmt: skip
-    left = room.kv - room.held(rows, work.isl, work.osl)
+    left = room.lasting - room.held(rows, work.isl, work.osl)
     if left >= TIGHT * room.total:
         return []
     return [
@@ -261,6 +261,7 @@ def _memory(request: Request, role: str, variant: Variant, budget: int) -> Recor
     room = platform.capacity(
         variant.spec, variant.parallel, token_budget=budget, max_sequences=most,
         kv_dtype=variant.kv_dtype, drafting=variant.speculation is not None,
+        longest=request.workload.isl + request.workload.osl,
     )  # fmt: skip
     parts: Sequence[tuple[str, float]] = (
         ("total", room.total), ("reserved", room.reserved), ("weights", room.weights),

@@ -116,8 +116,9 @@ def _room(setting: Setting, variant: Variant, budget: int) -> float:
             variant.spec, variant.parallel, token_budget=budget,
             max_sequences=platform.traits.max_sequences(gpu.memory_bytes, gpu.sm),
             kv_dtype=variant.kv_dtype, drafting=variant.speculation is not None,
+            longest=work.isl + work.osl,
         )  # fmt: skip
-        need = room.total - room.kv + float(room.sequence_bytes(work.isl + work.osl))
+        need = room.total - room.lasting + float(room.sequence_bytes(work.isl + work.osl))
         raise UserError(
             f"{variant.spec.name} does not fit on {variant.parallel} of "
             f"{platform.system.name}: {need / 2**30:.0f} GiB per GPU of {room.total / 2**30:.0f}"

@@ -59,8 +59,9 @@ def _worker(role: Role, replicas: float, variant: Variant, sequences: int, budge
     gpu, traits = platform.system.gpu, platform.traits
     per_rank = max(math.ceil(sequences / parallel.dp), 1)
     room = platform.capacity(
-        spec, parallel, token_budget=budget, max_sequences=per_rank, kv_dtype=variant.kv_dtype
-    )
+        spec, parallel, token_budget=budget, max_sequences=per_rank, kv_dtype=variant.kv_dtype,
+        longest=length,
+    )  # fmt: skip
     largest = traits.largest_graph(gpu.memory_bytes, gpu.sm, parallel.stage_gpus)
     # Where prompts run in the graphs of decodes, the step model counts on all sizes by default.
     shared = traits.graphs.prefill == "captured"

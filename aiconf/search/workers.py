@@ -107,7 +107,7 @@ def variant_of(
         spec, parallel, token_budget=budget, max_sequences=1, kv_dtype=kv_dtype,
         drafting=speculation is not None,
     )  # fmt: skip
-    sent = float(room.sequence_bytes(isl))
+    sent = float(room.cache_bytes(isl))
     return Variant(platform, spec, parallel, kv_dtype, sent, speculation)
 
 
@@ -176,6 +176,7 @@ def most_sequences(
         room = platform.capacity(
             variant.spec, variant.parallel, token_budget=budget, max_sequences=limit,
             kv_dtype=variant.kv_dtype, drafting=drafts > 0,
+            longest=workload.isl + workload.osl,
         )  # fmt: skip
         # Drafts that are not kept take room in the cache until they are found out.
         return room.sequences(workload.isl + drafts, workload.osl, spare * room.total)
@@ -195,11 +196,11 @@ def _misfit(variant: Variant, workload: Workload) -> Misfit:
     budget = token_budgets(variant.platform, variant.parallel.dp)[0]
     room = variant.platform.capacity(
         variant.spec, variant.parallel, token_budget=budget, max_sequences=1,
-        kv_dtype=variant.kv_dtype,
+        kv_dtype=variant.kv_dtype, longest=workload.isl + workload.osl,
     )  # fmt: skip
     need = float(room.sequence_bytes(workload.isl + workload.osl))
     need += TIGHT * room.total
-    return Misfit(variant.parallel, room.total - room.kv + need, room.total)
+    return Misfit(variant.parallel, room.total - room.lasting + need, room.total)
 
 
 def _joined(parts: list[Array]) -> Array:
@@ -246,11 +247,11 @@ def _prompt_batches(variant: Variant, workload: Workload) -> tuple[Array, Array]
     for budget in token_budgets(variant.platform, variant.parallel.dp):
         room = variant.platform.capacity(
             variant.spec, variant.parallel, token_budget=budget, max_sequences=1,
-            kv_dtype=variant.kv_dtype,
+            kv_dtype=variant.kv_dtype, longest=workload.isl + workload.osl,
         )  # fmt: skip
         # Prompts of every stage of a pipeline are in the cache at once.
         prompt = float(room.sequence_bytes(workload.isl + 1)) * variant.parallel.pp
-        held = int((room.kv - TIGHT * room.total) / prompt)
+        held = int((room.lasting - TIGHT * room.total) / prompt)
         most = min(max(budget // workload.new_tokens, 1), held)
         if most >= 1:
             batches.append(prompt_counts(most))

@@ -30,8 +30,8 @@ class Engine:
     """One engine: its step model and the limits of one attention rank.
 
     budget: tokens of an iteration. kv_tokens: tokens that the cache holds. kv_per_token: bytes
-    on one GPU. fraction: the memory setting that was taken. draft: step model of the layer that
-    drafts tokens, with ``speculation``.
+    of them on one GPU, as they are sent. fraction: the memory setting that was taken. draft:
+    step model of the layer that drafts tokens, with ``speculation``.
     """
 
     platform: Platform
@@ -81,9 +81,9 @@ def engine(
     for fraction in fractions:
         room = place.capacity(
             spec, parallel, token_budget=budget, max_sequences=min(most, 1024), kv_dtype=kv,
-            fraction=fraction, drafting=drafting,
+            fraction=fraction, drafting=drafting, longest=isl + osl,
         )  # fmt: skip
-        if room.kv > 0 and room.kv >= float(room.sequence_bytes(isl + osl)):
+        if 0 < float(room.sequence_bytes(isl + osl)) <= room.lasting:
             break
     else:
         raise UserError(
@@ -91,11 +91,12 @@ def engine(
             f"{isl + osl} tokens"
         )
     mean = isl + osl / 2.0
-    each = float(room.sequence_bytes(mean)) / (mean + room.block / 2.0)
+    tokens = mean + room.block / 2.0
+    each = float(room.sequence_bytes(mean)) / tokens
     draft = place.draft(spec, parallel, kv) if drafting else None
     return Engine(
-        place, spec, place.step(spec, parallel, kv), budget, most, room.kv / each, each,
-        fraction, draft, speculation,
+        place, spec, place.step(spec, parallel, kv), budget, most, room.lasting / each,
+        float(room.cache_bytes(mean)) / tokens, fraction, draft, speculation,
     )  # fmt: skip
 
 

@@ -115,6 +115,13 @@ TRAITS = {
     "kv.prefix_caching": Told(
         vllm="--(no-)?enable-prefix-caching", trtllm="enable_block_reuse"
     ),
+    "kv.shared_pages.most_padding": By(
+        "how the engine groups layers", vllm={"--disable-hybrid-kv-cache-manager": "None"}
+    ),
+    "kv.shared_pages.whole_windows": By("off by itself for these"),
+    "kv.shared_pages.align": FACT, "kv.shared_pages.window_block": FACT,
+    "kv.shared_pages.state_block": FACT, "kv.gathered": FACT,
+    "memory.rotary_element": FACT,
     "memory.flag": LABEL, "memory.share_of": FACT,
     "memory.fraction": Told(
         vllm="--gpu-memory-utilization", sglang="--mem-fraction-static",
@@ -174,6 +181,10 @@ TRAITS = {
     "serial_prefill": FACT,
     "sparse_settings": By("told for models that need it (test_sparse.py)"),
     "moe_settings": Told(trtllm="moe_config"),
+    "expert_kernels": By(
+        "the engine's own order", vllm={"--moe-backend": "'auto'"},
+        sglang={"--moe-runner-backend": "'auto'"},
+    ),
     "lenders": By("whose tables are read"), "scales": By("fitted to measured runs"),
     "fused_quantization": By("compiler passes of the default level", vllm={"-O": None}),
     "fused_elementwise": FACT,

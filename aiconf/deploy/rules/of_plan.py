@@ -25,6 +25,7 @@ def stated(plan: Plan, worker: Worker, name: str, launch: Launch) -> Stated:
         kv_dtype=worker.kv_dtype,
         fraction=worker.memory_fraction,
         drafting=plan.drafts > 0,
+        longest=worker.max_model_len,
     )
     work = plan.workload
     # A prefill worker lets go of a sequence when its output begins.
@@ -49,7 +50,7 @@ def stated(plan: Plan, worker: Worker, name: str, launch: Launch) -> Stated:
         kv_block_size=worker.kv_block_size,
         transfer_tokens=transfer.get("max_tokens_in_buffer"),
         sequence_bytes=float(room.sequence_bytes(work.isl + work.osl)),
-        kv_bytes=room.kv,
+        kv_bytes=room.lasting,
         # Rounding to whole sequences and ranks may have added one that never runs.
         kv_needed=room.held(max(most - 1, 1), *running),
         memory_bytes=room.total,

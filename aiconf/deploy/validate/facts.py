@@ -158,15 +158,15 @@ def _of_memory(found: Facts, said: Said, spec: ModelSpec) -> Facts:
         return found
     traits = load_traits(stated.backend)
     gpu = system.gpu
+    # The engine's own default is the model's context.
+    longest = stated.max_model_len or (stated.backend == "vllm" and spec.max_context) or None
     room = capacity(
         spec, system, parallel, traits,
         token_budget=stated.token_budget or traits.token_budget(gpu.memory_bytes, gpu.sm, said.dp),
         max_sequences=stated.max_sequences or traits.max_sequences(gpu.memory_bytes, gpu.sm),
         kv_dtype=said.kv_dtype or spec.quantization.kv,
-        fraction=said.memory_fraction,
+        fraction=said.memory_fraction, longest=longest,
     )  # fmt: skip
-    # The engine's own default is the model's context.
-    longest = stated.max_model_len or (stated.backend == "vllm" and spec.max_context) or None
     needed = None
     asked = _asked(graph.annotations)
     if asked and stated.max_sequences:
@@ -177,7 +177,7 @@ def _of_memory(found: Facts, said: Said, spec: ModelSpec) -> Facts:
         stated,
         max_model_len=longest,
         sequence_bytes=float(room.sequence_bytes(one)) if one else None,
-        kv_bytes=room.kv,
+        kv_bytes=room.lasting,
         kv_needed=needed,
         memory_bytes=room.total,
     )
