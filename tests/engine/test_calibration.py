@@ -16,7 +16,7 @@ PHYSICAL = {
     "scales.communication": (0.7, 1.5), "scales.memory": (0.7, 1.5),
     "scales.acceptance": (0.5, 1.2), "host.seconds_exposed_per_layer": (1e-7, 3e-5),
     "host.seconds_per_launch": (3e-6, 1e-4), "host.seconds_per_request": (2e-3, 0.05),
-    "host.seconds_per_handover": (2e-3, 0.3),
+    "host.seconds_per_handover": (2e-3, 0.3), "scales.launch": (0.2, 4.0),
 }  # fmt: skip
 SPREAD = Spread("tpot", "agg", (-0.3, -0.2, -0.1, 0.0, 0.1, 0.3, 0.5), 10, 100)
 
@@ -48,6 +48,28 @@ def test_facts_hold_for_their_engine_and_family_alone(tmp_path):
     assert platform("h200_sxm", "vllm", None, (), path).traits.scales == {"scales.gemm"[7:]: 1.5}
     for system, backend in (("b200_sxm", "vllm"), ("h200_sxm", "sglang")):
         assert platform(system, backend, None, (), path).traits.scales == {}
+
+
+def test_facts_of_a_processor_hold_on_its_hosts_alone(tmp_path):
+    slow = {"backend": "vllm", "sm": [90, 119], "cpu": "Grace",
+            "facts": {"scales.launch": fitted()}}  # fmt: skip
+    path = written(tmp_path, record(engines=[slow]))
+    assert platform("gb200", "vllm", None, (), path).traits.scales == {"launch": 1.5}
+    assert platform("b200_sxm", "vllm", None, (), path).traits.scales == {}
+
+
+def test_a_factor_on_launches_scales_them(tmp_path):
+    from aiconf.model import load_model
+    from aiconf.parallel import Parallel
+
+    spec = load_model("llama-3.1-70b", "fp8")
+    graphs = (("graphs.prefill", "none"),)
+    plain, slow = (
+        platform("h200_sxm", "vllm", None, (*graphs, ("scales.launch", factor)))
+        .step(spec, Parallel(4), "bf16").launch_seconds(np.array([900.0]))
+        for factor in (1.0, 2.0)
+    )  # fmt: skip
+    assert slow == pytest.approx(2.0 * plain)
 
 
 def test_a_factor_on_matrix_products_slows_them_and_nothing_else(tmp_path):

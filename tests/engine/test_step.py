@@ -198,6 +198,69 @@ def test_prompts_outside_graphs_pay_for_each_kernel_of_a_linear_layer(step):
     assert times[1] - times[0] == pytest.approx(more)
 
 
+def told(engine, **graphs):
+    """The same engine with other facts of its graphs."""
+    traits = replace(engine.traits, graphs=replace(engine.traits.graphs, **graphs))
+    return StepModel(engine._tables, engine.spec, engine.parallel, traits, engine.kv_dtype)
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"),
+    [("Qwen3.5-397B-A17B", "multimodal"), ("Qwen3-Next-80B-A3B", "gdn"), ("GLM-5", "indexed")],
+)
+def test_some_models_keep_prompts_out_of_graphs(step, model, kind):
+    engine = step(model, "b200_sxm", "sglang", "tp8")
+    inside = told(engine, prefill_excludes=())
+    outside = told(engine, prefill_excludes=(kind,))
+    plain = told(engine, prefill="none")
+    tokens = np.array([500.0])
+    assert outside.launch_seconds(tokens) == pytest.approx(plain.launch_seconds(tokens))
+    assert inside.launch_seconds(tokens)[0] < 0.6 * outside.launch_seconds(tokens)[0]
+
+
+def test_text_models_are_in_no_list_of_sglang(step):
+    engine = step("Qwen3-32B", "h200_sxm", "sglang", "tp4")
+    assert engine.launch_seconds(np.array([500.0])) == pytest.approx(
+        told(engine, prefill_excludes=()).launch_seconds(np.array([500.0]))
+    )
+
+
+def test_launching_adds_where_each_block_waits_for_the_gpu(step):
+    engine = step("Qwen3.5-397B-A17B", "b200_sxm", "sglang", "tp8")
+    host = replace(engine.traits.host, waiting_blocks=())
+    hidden = StepModel(
+        engine._tables, engine.spec, engine.parallel, replace(engine.traits, host=host),
+        engine.kv_dtype,
+    )  # fmt: skip
+    batch = Batch.of(prefill_tokens=16384)
+    launching = engine.launch_seconds(batch.prefill_tokens)[0]
+    assert engine.launching_waits
+    assert not hidden.launching_waits
+    assert launching < hidden.seconds(batch)[0]  # so the GPU's own time hides all of it
+    assert engine.seconds(batch)[0] - hidden.seconds(batch)[0] == pytest.approx(launching)
+    assert engine.seconds(Batch.of(decode=8, context=1000)) == pytest.approx(
+        hidden.seconds(Batch.of(decode=8, context=1000))
+    )
+
+
+def test_deepeps_normal_kernels_hold_the_host_and_a_gather_does_not(step):
+    engine = step("DEEPSEEK_R1", "gb200", "sglang", "tp1dp8ep8")
+    assert engine.launching_waits
+    link = replace(engine.traits.communication, all_to_all_automatic=False)
+    gathered = StepModel(
+        engine._tables, engine.spec, engine.parallel, replace(engine.traits, communication=link),
+        engine.kv_dtype,
+    )  # fmt: skip
+    assert not gathered.launching_waits
+
+
+def test_prompts_run_in_graphs_up_to_the_size_that_was_told(step):
+    engine = step("Kimi-K2.5", "b200_sxm", "vllm", "tp4")
+    tokens = np.array([900.0])
+    apart, inside = told(engine, prefill_tokens=None), told(engine, prefill_tokens=2048)
+    assert inside.launch_seconds(tokens)[0] < 0.6 * apart.launch_seconds(tokens)[0]
+
+
 def test_attention_ranks_are_padded_to_the_largest_of_them():
     """66 sequences on 4 ranks: some have 17, so all compute the graph of 24."""
     spec = load_model("Kimi-K2.5")

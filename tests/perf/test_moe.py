@@ -51,6 +51,44 @@ def test_other_experts_are_a_fallback(hand_made):
     assert (origin == Origin.FALLBACK).all()
 
 
+def test_a_borrowed_shape_runs_as_the_other_with_as_many_tokens_of_one_expert(hand_made):
+    rows = table()
+    rows["seconds"][2] *= 1.2  # 256 tokens: 16 for each expert
+    wider = Experts(4096, 1536, 8, 256, 1, 4)  # twice the experts: 512 tokens are 16 for each
+    time, _ = moe_seconds(hand_made({"moe": rows}), "bf16", wider, [256.0, 512.0])
+    plain, _ = moe_seconds(hand_made({"moe": table()}), "bf16", wider, [256.0, 512.0])
+    assert time[1] == pytest.approx(1.2 * plain[1])
+    assert time[0] < 1.15 * plain[0]
+
+
+def test_a_small_shape_is_not_charged_the_weights_that_a_large_one_reads_at_least(hand_made):
+    split = Experts(4096, 1536, 8, 128, 8, 4)  # an eighth of the weights: what a launch costs
+    both = joined(table(1.0), table(1.0, shape=split))
+    small = Experts(1024, 256, 8, 128, 1, 4)
+    time, _ = moe_seconds(hand_made({"moe": both}), "bf16", small, [1.0])
+    alone, _ = moe_seconds(hand_made({"moe": table(1.0)}), "bf16", small, [1.0])
+    assert time[0] < alone[0]
+    assert time[0] == pytest.approx(min(both["seconds"]), rel=0.4)
+
+
+def test_a_named_kernel_that_was_timed_elsewhere_brings_its_rate_of_products(hand_made):
+    elsewhere = Experts(2048, 1024, 8, 64, 1, 4)
+    slow = table(4.0, shape=elsewhere) | {"kernel": ["slow"] * len(TOKENS)}
+    tables = hand_made({"moe": joined(table(2.0), slow)}, order=("slow",))
+    time, origin = moe_seconds(tables, "bf16", SHAPE, TOKENS)
+    other = np.array(table(2.0)["seconds"])
+    assert time[0] == pytest.approx(other[0], rel=0.05)  # weights are read alike
+    assert time[3] == pytest.approx(2.0 * other[3], rel=0.1)  # products at half the rate
+    assert (origin == Origin.FALLBACK).all()
+
+
+def test_a_named_kernel_that_was_timed_here_answers_as_it_is(hand_made):
+    both = joined(table(2.0), table(4.0) | {"kernel": ["slow"] * len(TOKENS)})
+    time, origin = moe_seconds(hand_made({"moe": both}, order=("slow",)), "bf16", SHAPE, TOKENS)
+    assert time == pytest.approx(table(4.0)["seconds"])
+    assert (origin == Origin.MEASURED).all()
+
+
 def test_the_preferred_routing_is_read_where_several_were_measured(hand_made):
     both = joined(table(2.0, ROUTING[0]), table(6.0, "balanced"))
     time, _ = moe_seconds(hand_made({"moe": both}), "bf16", SHAPE, TOKENS)

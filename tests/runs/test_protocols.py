@@ -37,8 +37,17 @@ def test_rows_before_a_day_are_not_those_after():
     minimax = {"model": "MiniMaxAI/MiniMax-M2.5", "precision": "fp8", "backend_version": "0.19.0"}
     before = settings(minimax | {"date": "2026-04-03"}, "vllm", 8)
     after = settings(minimax | {"date": "2026-04-22"}, "vllm", 8)
-    assert before.facts == ()
-    assert after.facts == (("float32_products", "tf32"),)
+    assert before.facts == (("graphs.prefill_tokens", 2048),)
+    assert after.facts == (("float32_products", "tf32"), ("graphs.prefill_tokens", 2048))
+
+
+def test_generated_sglang_runs_mix_prompts_and_decodes_since_a_version():
+    own = {"source": "NVIDIA internal", "notes": "AIC_fields tp=1", "max_batch": "64",
+           "serving_mode": "agg"}  # fmt: skip
+    old = engine_settings(own | {"backend_version": "0.5.1.post1"}, "sglang", load(64))
+    new = engine_settings(own | {"backend_version": "0.5.6.post2"}, "sglang", load(64))
+    assert old.facts == ()
+    assert new.facts == (("scheduler.policy", "mixed"),)
 
 
 def test_a_script_without_a_switch_launches_what_it_always_does():
