@@ -66,7 +66,7 @@ class Rule:
     tp: tuple[int, ...] = ()
     lengths: tuple[int, int] | None = None
     users: int = 0
-    layout: Literal["tensor", "expert"] | None = None
+    layout: Literal["plain", "tensor", "expert"] | None = None
     unstated: str = ""
     token_budget: Budget | None = None
     kv_dtype: str | None = None
@@ -129,7 +129,7 @@ def launched(cells: Cells, backend: str, load: Traffic, workers: Workers) -> Wor
         raise Skipped(rule.unstated)
     if rule is None or rule.layout is None:
         return workers
-    ep = one.stage_gpus if rule.layout == "expert" else one.ep
+    ep = {"plain": 1, "tensor": one.ep, "expert": one.stage_gpus}[rule.layout]
     return Workers(Parallel(one.stage_gpus, one.pp, 1, ep), workers.count)
 
 
