@@ -45,7 +45,7 @@ KINDS = (
     Kind("scales.memory", 0.10, 1.0, by_family=True),
     Kind("scales.acceptance", 0.25, 1.0),
     Kind("host.seconds_exposed_per_layer", 0.7, 5.0e-6),
-    Kind("host.seconds_per_launch", 0.3),
+    Kind("host.seconds_per_launch", 0.7),
     Kind("scales.launch", 0.5, 1.0, by_cpu=True),
     Kind("host.seconds_per_request", 0.5),
     Kind("host.seconds_per_handover", 0.7),
