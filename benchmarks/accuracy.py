@@ -6,6 +6,7 @@ Every group (hardware, model, backend, mode) is predicted with parameters that w
 without it; groups that the fit does not use (a model that ships a draft layer, and rows that do
 not say whether it was on) with those of all others. TTFT is the median where a row states it,
 else the mean. A figure of a table is the mean or median over groups of the mean error of each.
+A run that files list twice counts once, as it is in the fit.
 """
 
 from __future__ import annotations
@@ -179,10 +180,13 @@ def judge(
     """Replay the rows that are judged, every group without itself, and print the tables."""
     rows = [row for path, read in files.items() for row in counted(path, read)]
     asked = [row for row in rows if row.status != "skipped"]
-    runs = [row.run for row in rows if row.run is not None]
+    every = [row.run for row in rows if row.run is not None]
+    runs = distinct(every)
+    repeated = len(every) - len(runs)
     observed = replayed_by_group(runs, found, leave_out=True, progress=report)
-    print(f"{len(rows)} rows: {len(rows) - len(asked)} say too little, {len(observed)} answered "
-          f"({len(observed) / len(asked):.1%} of the others)\n")  # fmt: skip
+    print(f"{len(rows)} rows: {len(rows) - len(asked)} say too little, {repeated} repeat another, "
+          f"{len(observed)} answered ({len(observed) / (len(asked) - repeated):.1%} of the others)"
+          "\n")  # fmt: skip
     heads = ["mean / median error, %", "rows"]
     heads += [f"{title}, {over}" for title in METRICS.values() for over in ("groups", "rows")]
     print(_row([*heads, "AIConfigurator 0.12 (rows)"], markdown))
