@@ -39,7 +39,7 @@ _DeviceKind = Annotated[
                  help="cpu: a rehearsal, whose tables are of the system `cpu`."),
 ]  # fmt: skip
 _System = Annotated[
-    str, typer.Option("--system", metavar="NAME", help="The GPU system, where not recognised.")
+    str, typer.Option("--system", metavar="NAME", help="What the GPU must be, or FILE.yaml.")
 ]
 _Known = Annotated[
     Path | None,
@@ -158,7 +158,12 @@ def _job(
     catalog.operators(names)  # unknown names are said before the machine is looked at
     catalog.backends(backends)
     known = str(perf_db.resolve()) if perf_db else ""
-    return Job(names, backends, quick, _seconds(budget), seed, device, system, known)
+    return Job(names, backends, quick, _seconds(budget), seed, device, _findable(system), known)
+
+
+def _findable(system: str) -> str:
+    """A system as a resumed run finds it from any folder: a file by its whole path."""
+    return str(Path(system).resolve()) if system.endswith((".yaml", ".yml")) else system
 
 
 def _names(text: str) -> tuple[str, ...]:

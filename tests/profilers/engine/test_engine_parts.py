@@ -201,8 +201,12 @@ def test_the_gpu_is_named_by_nvidia_smi(monkeypatch):
     with pytest.raises(UserError, match=r"NVIDIA H200 \(h200_sxm\), not"):
         gpu.device("gb200")
     monkeypatch.setattr(gpu, "_first", lambda: ("Some GPU", "GPU-1"))
-    with pytest.raises(UserError, match="say which with --system"):
+    with pytest.raises(UserError, match="a Some GPU, which no system describes: describe it in"):
         gpu.device()
+    monkeypatch.setattr(gpu, "_first", lambda: ("NVIDIA H100 NVL", "GPU-1"))
+    for asked in ("", "h100_sxm"):
+        with pytest.raises(UserError, match=r"take systems/h100_sxm.yaml \(NVIDIA H100 80GB HBM3"):
+            gpu.device(asked)
     monkeypatch.setattr(gpu, "_first", lambda: ("", ""))
     with pytest.raises(UserError, match="no GPU"):
         gpu.device()
