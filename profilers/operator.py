@@ -159,6 +159,11 @@ class Point:
         return {name: found[name] for name in self.operator.schema.key_names}
 
     @property
+    def kernel_name(self) -> str:
+        """The kernel, told apart from those of one name in other tables."""
+        return f"{self.kernel.backend}/{self.operator.table} {self.kernel.name}"
+
+    @property
     def name(self) -> str:
         """How the point is printed and found again: backend, table and row."""
         row = " ".join(f"{key}={value}" for key, value in self.row.items())

@@ -247,6 +247,40 @@ def test_a_lost_device_starts_the_run_again(aiconf, finished, monkeypatch):
     assert 500 < float(words[-1].removesuffix("s")) <= 540
 
 
+@pytest.mark.parametrize("words", [(), ("--budget", "1s")])
+def test_a_device_that_is_lost_when_the_budget_is_spent_is_not_taken_up_again(
+    aiconf, finished, monkeypatch, words
+):
+    pytest.importorskip("torch")
+    from profilers import device, run
+    from profilers.measure import LostDevice
+
+    def lost(*_words, **_options):
+        with Journal(finished) as book:
+            book.write({"kind": "refused", "point": "x", "why": "slow", "wall": 500.0})
+        raise LostDevice("illegal access")
+
+    journal.repair(finished)
+    monkeypatch.setattr("os.execv", lambda *_words: pytest.fail("it was started again"))
+    monkeypatch.setattr(run, "run", lost)
+    monkeypatch.setattr(device, "detect", lambda *_words, **_options: device.planned("h200_sxm"))
+    code, out, _ = aiconf("profile", "resume", finished, *words)
+    assert code == 0
+    assert "broke the GPU's context (illegal access): the budget is spent" in out
+    assert "h200_sxm/torch/gemm.parquet: 2 rows" in out
+
+
+def test_resume_shows_the_budget_that_it_was_given(aiconf, finished, monkeypatch):
+    pytest.importorskip("torch")
+    from profilers import device, run
+
+    monkeypatch.setattr(run, "run", lambda *_words, **_options: True)
+    monkeypatch.setattr(device, "detect", lambda *_words, **_options: device.planned("h200_sxm"))
+    out = aiconf("profile", "resume", finished, "--budget", "2m")[1]
+    assert "  budget 2:00: " in out
+    assert "  budget 9:00: " in aiconf("profile", "resume", finished)[1]
+
+
 def test_a_rehearsal_on_the_cpu(aiconf, tmp_path):
     pytest.importorskip("torch")
     out = tmp_path / "out"
