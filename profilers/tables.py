@@ -37,7 +37,8 @@ def finish(folder: Path) -> dict[str, int]:
     sessions, refused = reading.of("session"), reading.of("refused")
     rows = _rows(reading.of("point"), sessions, folder / journal.NAME)
     if not rows:
-        raise UserError(f"{folder} holds no measured point yet")
+        damage = f" ({reading.damage})" if reading.damaged else ""
+        raise UserError(f"{folder} holds no measured point yet{damage}")
     entries = []
     counts = {}
     with changing(folder) as change:

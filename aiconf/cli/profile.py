@@ -141,10 +141,14 @@ def import_(
     A row of a run wins over one with the same key.
     """
     from aiconf.perf.merge import holds_tables, merge
+    from profilers import journal
     from profilers.tables import finish
 
     for folder in runs:
         finish(folder)
+        damage = journal.read(folder).damage
+        if damage:
+            typer.echo(f"{folder}: {damage}", err=True)
     for line in merge([*runs, *([into] if holds_tables(into) else [])], into):
         typer.echo(line)
 

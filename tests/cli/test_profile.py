@@ -132,7 +132,8 @@ def test_status_tells_points_refusals_and_damage(aiconf, finished):
 def test_import_lays_a_run_over_a_perf_db(aiconf, finished, tmp_path):
     into = tmp_path / "db"
     code, out, err = aiconf("profile", "import", finished, "--into", into)
-    assert (code, err) == (0, "")
+    told = "1 of 6 journal lines left out: the last one was cut off"
+    assert (code, err) == (0, f"{finished}: {told}\n")
     assert f"h200_sxm/torch/gemm: 2 rows (2 from {finished})" in out
     code, out, _ = aiconf("db", "show", "h200_sxm", "torch", "gemm", "m=64", "--perf-db", into)
     assert "1 rows match" in out
@@ -191,6 +192,19 @@ def test_a_journal_of_others_is_checked_before_anything_is_written(
     assert says in err
     assert err.count("\n") == 1
     assert not list(tmp_path.rglob("*.parquet"))
+
+
+def test_import_says_which_lines_it_leaves_out(aiconf, finished, tmp_path):
+    path = finished / journal.NAME
+    path.write_text(path.read_text().replace('"m": 64', '"m": 65'))
+    code, out, err = aiconf("profile", "import", finished, "--into", tmp_path / "db")
+    assert code == 0
+    assert "2 of 6 journal lines left out: the last one was cut off, 1 with a checksum that" in err
+    assert "h200_sxm/torch/gemm: 1 rows" in out
+    path.write_text(path.read_text().replace('"m": 1,', '"m": 2,'))
+    code, out, err = aiconf("profile", "import", finished, "--into", tmp_path / "db")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "no measured point yet (3 of 6 journal lines left out: the last one was cut" in err
 
 
 def test_import_into_an_empty_folder(aiconf, finished, tmp_path):
