@@ -251,6 +251,11 @@ class _Loop:
 
 
 def clock(seconds: float) -> str:
-    """Minutes and seconds, as m:ss."""
+    """A duration in its two largest units: 12 s, 3 min 05 s, 2 h 10 min."""
     whole = int(np.ceil(seconds))
-    return f"{whole // 60}:{whole % 60:02d}"
+    minutes, rest = divmod(whole, 60)
+    if not minutes:
+        return f"{rest} s"
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"

@@ -62,6 +62,9 @@ def test_plan_of_a_named_system_needs_no_gpu(aiconf):
     [
         (("plan", "--ops", "gemn"), "unknown operator 'gemn': did you mean gemm?"),
         (("plan", "--backend", "vlm"), "unknown backend 'vlm': did you mean vllm?"),
+        (("plan", "--backend", "nixl"), "nixl is an operator and no backend: give --ops nixl"),
+        (("plan", "--backend", "torch,nccl"), "nccl is an operator and no backend: give --ops"),
+        (("plan", "--ops", "vllm"), "vllm is a backend and no operator: give --backend vllm"),
         (("plan", "--budget", "soon"), "'soon' is no time to spend: write 90s, 20m or 2h"),
         (("plan", "--budget", "0m"), "'0m' is no time to spend"),
         (("plan", "--system", "h20"), "unknown system 'h20'"),
@@ -120,8 +123,8 @@ def test_status_tells_points_refusals_and_damage(aiconf, finished):
     code, out, _ = aiconf("profile", "status", finished)
     assert code == 0
     assert out.splitlines() == [
-        f"{finished}: 2 points measured, 1 refused, 1:01 in 1 sessions",
-        "  asked for: gemm, torch, quick, budget 9:00",
+        f"{finished}: 2 points measured, 1 refused, 1 min 01 s in 1 sessions",
+        "  asked for: gemm, torch, quick, budget 9 min 00 s",
         "  on NVIDIA H200, driver 580.1, torch 2.11.0",
         "  torch/gemm: 2 points, spread 1.0% (median)",
         "  refused 1: too wide",
@@ -291,8 +294,8 @@ def test_resume_shows_the_budget_that_it_was_given(aiconf, finished, monkeypatch
     monkeypatch.setattr(run, "run", lambda *_words, **_options: True)
     monkeypatch.setattr(device, "detect", lambda *_words, **_options: device.planned("h200_sxm"))
     out = aiconf("profile", "resume", finished, "--budget", "2m")[1]
-    assert "  budget 2:00: " in out
-    assert "  budget 9:00: " in aiconf("profile", "resume", finished)[1]
+    assert "  budget 2 min 00 s: " in out
+    assert "  budget 9 min 00 s: " in aiconf("profile", "resume", finished)[1]
 
 
 def test_a_rehearsal_on_the_cpu(aiconf, tmp_path):

@@ -19,7 +19,7 @@ from profilers import catalog, facts, gemm, journal
 from profilers.journal import Journal
 from profilers.operator import Line
 from profilers.plan import Job, plan
-from profilers.run import Progress, _Loop, replay, run
+from profilers.run import Progress, _Loop, clock, replay, run
 from profilers.tables import finish
 from profilers.team import Alone
 from profilers.timing import Method
@@ -166,6 +166,15 @@ def test_a_point_that_the_budget_cannot_pay_is_passed_by(small, cpu, tmp_path):
     assert run(JOB, found, cpu, METHOD, tmp_path, lambda _line: None, budget=60.0)
     assert points(tmp_path)
     assert not any(name.endswith(" m=64") for name in points(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.0, "0 s"), (0.2, "1 s"), (60.0, "1 min 00 s"), (185.0, "3 min 05 s"),
+     (7800.0, "2 h 10 min")],
+)  # fmt: skip
+def test_times_are_said_with_their_units(seconds, said):
+    assert clock(seconds) == said
 
 
 def test_the_first_point_of_a_kernel_does_not_set_the_pace():
