@@ -38,6 +38,8 @@ class Device:
     host_bandwidth: float = 0.0  # bytes/s, one direction; 0: not known
     nvlink_bandwidth: float = 0.0
     network_bandwidth: float = 0.0
+    gpus_per_node: int = 0  # 0: not known
+    nvlink_domain: int = 0
     here: bool = True
 
     @property
@@ -63,7 +65,8 @@ def _of_system(system: System, name: str, **seen: object) -> Device:
         "memory_bytes": gpu.memory_bytes, "cache_bytes": 0.0, "flops": gpu.flops,
         "bandwidth": gpu.memory_bandwidth, "datasheet": True,
         "host_bandwidth": system.host_bandwidth, "nvlink_bandwidth": system.nvlink_bandwidth,
-        "network_bandwidth": system.network_bandwidth,
+        "network_bandwidth": system.network_bandwidth, "gpus_per_node": system.gpus_per_node,
+        "nvlink_domain": system.nvlink_domain,
     }  # fmt: skip
     return Device(**(facts | seen))  # type: ignore[arg-type]
 
@@ -111,7 +114,7 @@ def detect(kind: str, system: str = "", index: int = 0, *, idle: bool = False) -
     bandwidth, flops = ceilings(f"cuda:{index}")
     return Device(
         kind="cuda", name=seen.name, system=_folded(seen.name), flops=flops, bandwidth=bandwidth,
-        datasheet=False, **facts,
+        datasheet=False, gpus_per_node=torch.cuda.device_count(), **facts,
     )  # fmt: skip
 
 

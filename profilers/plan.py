@@ -185,6 +185,8 @@ def _require_some(
 def _track(operator: Operator, line: Line, device: Device, method: Method) -> Track:
     works = [operator.work({**line.fixed, operator.axis: value}) for value in line.values]
     light = np.array([w.seconds(device.flops, device.bandwidth, cached=False) for w in works])
+    keys = ({**line.fixed, operator.axis: value} for value in line.values)
+    light = np.maximum(light, [operator.least(device, key) for key in keys])
     sizes = np.array([w.read + w.written for w in works])
     return Track(
         np.array(line.values, dtype=np.float64),
