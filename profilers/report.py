@@ -36,6 +36,10 @@ def plan_lines(plan: Plan, job: Job) -> Iterator[str]:
             f"  {name} {backend}: {lines:.0f} lines, {first:.0f} points first (about "
             f"{clock(seconds)}), {points:.0f} at most"
         )
+    for operator in {id(one): one for one, _, _ in plan.lines}.values():
+        told = operator.about(device)
+        if told:
+            yield f"  {operator.name}: {told}"
     whole = sum(float(track.cost.sum()) for track in plan.refinement.tracks)
     first = sum(count[3] for count in counts.values())
     yield (
