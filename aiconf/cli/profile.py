@@ -80,10 +80,10 @@ def plan(
     """
     from profilers.device import detect, planned
 
-    elsewhere = device == "cuda" and bool(system) and not _has_gpu()
+    elsewhere, named = device == "cuda" and bool(system) and not _has_gpu(), bool(backend)
     backend = backend or ("torch,triton" if elsewhere else "")
     job = _job(ops, backend, quick, budget, 0, device, system, perf_db)
-    _plan(job, planned(system) if elsewhere else detect(device, system))
+    _plan(job, planned(system) if elsewhere else detect(device, system), every=named)
 
 
 @app.command()
@@ -203,13 +203,13 @@ def _here() -> Device:
     return Device("cpu", "", "cpu", 0, 0.0, 0.0, {}, 1.0, datasheet=False)
 
 
-def _plan(job: Job, device: Device, *, shown: bool = True) -> Plan:
+def _plan(job: Job, device: Device, *, shown: bool = True, every: bool = True) -> Plan:
     """Lay out the points of a job and say what they come to."""
     from profilers.plan import plan
     from profilers.report import plan_lines
     from profilers.timing import method_of
 
-    found = plan(job, device, method_of(device.kind))
+    found = plan(job, device, method_of(device.kind), every=every)
     for line in plan_lines(found, job) if shown else ():
         typer.echo(line)
     return found

@@ -57,6 +57,13 @@ def test_plan_of_a_named_system_needs_no_gpu(aiconf):
     assert "gemm torch: 36 lines" in out
 
 
+@pytest.mark.parametrize("ops", ["nixl", "nixl,nccl", "moe"])
+def test_a_plan_for_elsewhere_asks_for_no_backend_that_nobody_named(aiconf, ops):
+    code, out, err = aiconf("profile", "plan", "--system", "h200", "--quick", "--ops", ops)
+    assert (code, err) == (0, "")
+    assert " lines, " in out
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
