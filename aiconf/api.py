@@ -29,6 +29,7 @@ from aiconf.units import from_ms
 from aiconf.workload import Sla, require_whole
 
 ANY = "any"
+ACCEPTANCE = 0.8  # of a draft, where nothing is said
 
 
 def _target(name: str, value: float | None) -> float:
@@ -297,7 +298,7 @@ def replay(
     token_budget: int | None = None,
     max_sequences: int | None = None,
     drafts: int = 0,
-    acceptance: float = 0.8,
+    acceptance: float | None = None,
     ttft: float | None = None,
     tpot: float | None = None,
     backend: str = "vllm",
@@ -331,7 +332,7 @@ def replay(
         Settings of the engine; None: its defaults.
     drafts, acceptance
         Speculative decoding: drafts per iteration (0: none) and the probability that one is
-        kept after those before it were.
+        kept after those before it were (None: 0.8).
     ttft, tpot
         Targets in milliseconds that each single request must keep to count as goodput.
     seed
@@ -367,12 +368,21 @@ def replay(
         token_budget=token_budget,
         max_sequences=max_sequences,
         kv_dtype=kv_dtype,
-        speculation=Speculation(drafts, acceptance) if drafts else None,
+        speculation=_speculation(drafts, acceptance),
         prefill_platform=platform(system, backend, folder, prefill_changes(place.traits), fitted),
     )
     require_kv_dtype(kv_dtype)
     sla = Sla(_target("ttft", ttft), _target("tpot", tpot))
     return replay_result(deployed, demand, sla, seed)
+
+
+def _speculation(drafts: int, acceptance: float | None) -> Speculation | None:
+    if not drafts and acceptance is not None:
+        raise UserError(
+            f"an acceptance ({acceptance:g}) needs drafts: add --drafts N (1 to 64, with an "
+            "acceptance from 0 to 1), or leave it out"
+        )
+    return Speculation(drafts, ACCEPTANCE if acceptance is None else acceptance) if drafts else None
 
 
 __all__: Sequence[str] = ["estimate", "replay", "search"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 
-from aiconf.errors import unknown
+from aiconf.errors import UserError, unknown
 from profilers.operator import Operator
 
 # A module that measures kernels on one GPU or over ranks has a tuple ``OPERATORS``.
@@ -23,6 +23,8 @@ def operators(names: Sequence[str]) -> tuple[Operator, ...]:
     """
     found: list[Operator] = []
     for name in dict.fromkeys(names or MODULES):
+        if name in BACKENDS:
+            raise UserError(f"{name} is a backend and no operator: give --backend {name}")
         if name not in MODULES:
             raise unknown("operator", name, MODULES)
         found += importlib.import_module(f"profilers.{name}").OPERATORS
@@ -30,8 +32,16 @@ def operators(names: Sequence[str]) -> tuple[Operator, ...]:
 
 
 def backends(names: Sequence[str]) -> tuple[str, ...]:
-    """Check names of backends; all when there are none."""
+    """Check names of backends; all when there are none.
+
+    Raises
+    ------
+    UserError
+        For a name that is none, with the nearest one, or the operator that goes by it.
+    """
     for name in names:
+        if name in MODULES:  # nccl and nixl are also where its tables lie
+            raise UserError(f"{name} is an operator and no backend: give --ops {name}")
         if name not in BACKENDS:
             raise unknown("backend", name, BACKENDS)
     return tuple(dict.fromkeys(names)) or BACKENDS

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from aiconf.errors import UserError
+from aiconf.errors import UserError, nearest
 from aiconf.system.catalog import load_system, system_names
 from aiconf.system.spec import System
 from profilers.watch import require_idle
@@ -38,6 +38,8 @@ class Device:
     host_bandwidth: float = 0.0  # bytes/s, one direction; 0: not known
     nvlink_bandwidth: float = 0.0
     network_bandwidth: float = 0.0
+    gpus_per_node: int = 0  # 0: not known
+    nvlink_domain: int = 0
     here: bool = True
 
     @property
@@ -48,8 +50,12 @@ class Device:
 
 def planned(system: str) -> Device:
     """Return a device of a known system, as plans need it on a machine that has none."""
-    found = load_system(system)
-    return _of_system(found, found.device_name or system, here=False)
+    return of_system(load_system(system))
+
+
+def of_system(system: System) -> Device:
+    """Return a device of ``system`` that is not at hand."""
+    return _of_system(system, system.device_name or system.name, here=False)
 
 
 def _of_system(system: System, name: str, **seen: object) -> Device:
@@ -59,7 +65,8 @@ def _of_system(system: System, name: str, **seen: object) -> Device:
         "memory_bytes": gpu.memory_bytes, "cache_bytes": 0.0, "flops": gpu.flops,
         "bandwidth": gpu.memory_bandwidth, "datasheet": True,
         "host_bandwidth": system.host_bandwidth, "nvlink_bandwidth": system.nvlink_bandwidth,
-        "network_bandwidth": system.network_bandwidth,
+        "network_bandwidth": system.network_bandwidth, "gpus_per_node": system.gpus_per_node,
+        "nvlink_domain": system.nvlink_domain,
     }  # fmt: skip
     return Device(**(facts | seen))  # type: ignore[arg-type]
 
@@ -67,7 +74,7 @@ def _of_system(system: System, name: str, **seen: object) -> Device:
 def detect(kind: str, system: str = "", index: int = 0, *, idle: bool = False) -> Device:
     """Return the device of this machine.
 
-    kind: ``cuda`` or ``cpu``. system: the name of its system where the GPU is not recognised.
+    kind: ``cuda`` or ``cpu``. system: what the GPU is meant to be; a file where none is known.
     idle: refuse a GPU that others use.
     Peaks of a device that no system describes are measured, which takes a second.
 
@@ -85,9 +92,7 @@ def detect(kind: str, system: str = "", index: int = 0, *, idle: bool = False) -
             "or rehearse with --device cpu"
         )
     seen = torch.cuda.get_device_properties(index)
-    known = _system_of(seen.name)
-    if known and system and load_system(system).name != known.name:
-        raise UserError(f"this GPU is a {seen.name} ({known.name}), not {system}")
+    found = system_of(seen.name, system)
     uuid = f"GPU-{str(getattr(seen, 'uuid', '')).removeprefix('GPU-')}"
     if idle:  # before this process has a context: in a container it shows under another number
         require_idle(uuid, index)
@@ -98,8 +103,7 @@ def detect(kind: str, system: str = "", index: int = 0, *, idle: bool = False) -
         "index": index,
         "uuid": uuid,
     }
-    if known or system:
-        found = known or load_system(system)
+    if found:
         if found.gpu.sm != facts["sm"]:
             raise UserError(
                 f"this GPU is a {seen.name} of sm {facts['sm']}; {found.name} has {found.gpu.sm}"
@@ -110,7 +114,7 @@ def detect(kind: str, system: str = "", index: int = 0, *, idle: bool = False) -
     bandwidth, flops = ceilings(f"cuda:{index}")
     return Device(
         kind="cuda", name=seen.name, system=_folded(seen.name), flops=flops, bandwidth=bandwidth,
-        datasheet=False, **facts,
+        datasheet=False, gpus_per_node=torch.cuda.device_count(), **facts,
     )  # fmt: skip
 
 
@@ -135,13 +139,39 @@ def _host_memory() -> float:
         return float(1 << 30)
 
 
-def _system_of(name: str) -> System | None:
-    """The system whose GPU the driver calls ``name``."""
-    for known in system_names():
-        system = load_system(known)
-        if system.device_name == name:
-            return system
-    return None
+def system_of(name: str, asked: str = "") -> System | None:
+    """Return the system whose GPU the driver calls ``name``; None: no file describes it.
+
+    Names must be the same to the letter: an H100 NVL or PCIe is no H100 SXM, whose peaks would
+    refuse good points and let bad ones pass. asked: the system that the user says it is, which
+    may be a file of their own; one without a ``device_name`` is taken at its word.
+
+    Raises
+    ------
+    UserError
+        The GPU is another than ``asked``.
+    """
+    every = [load_system(each) for each in system_names()]
+    known = next((system for system in every if system.device_name == name), None)
+    if not asked:
+        return known
+    wanted = load_system(asked)
+    if wanted.device_name == name or (not known and not wanted.device_name):
+        return wanted
+    if known:
+        raise UserError(f"this GPU is a {name} ({known.name}), not {wanted.name}")
+    raise UserError(
+        f"this GPU is a {name}, not the {wanted.device_name} of {wanted.name}: {described(name)}"
+    )
+
+
+def described(name: str) -> str:
+    """What to do about a GPU that no system describes, with the system that is nearest."""
+    every = {each.device_name: each.name for each in map(load_system, system_names())}
+    alike = [one for one in every if {*one.split()[1:2]} & {*name.split()}]  # H100 as in H100 NVL
+    near = nearest(name, alike or every, limit=1)
+    start = f"take systems/{every[near[0]]}.yaml ({near[0]}) as a pattern and " if near else ""
+    return f"{start}describe it in a file with this device_name, then --system FILE.yaml"
 
 
 def _folded(name: str) -> str:

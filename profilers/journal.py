@@ -43,10 +43,25 @@ def record_of(line: str) -> Record | None:
 
 @dataclass(frozen=True)
 class Reading:
-    """Records of a journal in order, and how many lines were damaged."""
+    """Records of a journal in order, and how many lines were damaged.
+
+    cut: whether the last of the damaged ones was cut off, as a kill leaves it.
+    """
 
     records: tuple[Record, ...]
     damaged: int
+    cut: bool = False
+
+    @property
+    def damage(self) -> str:
+        """How many lines are left out and why, in words; "" where none are."""
+        if not self.damaged:
+            return ""
+        changed = self.damaged - self.cut
+        whys = ["the last one was cut off"] * self.cut
+        whys += [f"{changed} with a checksum that does not fit"] * (changed > 0)
+        every = len(self.records) + self.damaged
+        return f"{self.damaged} of {every} journal lines left out: {', '.join(whys)}"
 
     def of(self, kind: str) -> list[Record]:
         """Records of one kind: job, session, begin, point or refused."""
@@ -80,7 +95,7 @@ def read(folder: Path) -> Reading:
         raise UserError(f"{path} does not begin with what was asked for: run into another folder")
     if kept[0].get("format") != FORMAT:
         raise UserError(f"{path} was written by another version of aiconf: run into another folder")
-    return Reading(kept, len(found) - len(kept))
+    return Reading(kept, len(found) - len(kept), not lines[-1].endswith("\n"))
 
 
 def repair(folder: Path) -> Reading:

@@ -105,6 +105,7 @@ class Bench:
             return Refused(f"spread {samples.spread:.0%} of the median is too wide")
         device, work = self.device, point.operator.work(point.key)
         light = work.seconds(device.flops, device.bandwidth, cached=True)
+        light = max(light, point.operator.least(device, point.key))
         if device.datasheet and samples.median < _ALLOWED * light:
             return Refused(
                 f"{samples.median:.3g} s beats the speed of light, {light:.3g} s: "

@@ -2,8 +2,8 @@
 
 ``bytes`` is the whole buffer, the larger one of input and output (``aiconf.perf.collective``); of
 a send, the message. Groups are the first ranks: 2, 4, ... of one node, then whole nodes, since
-the table says how many GPUs there are and not where. All ranks, members or not, go through the
-same steps; the slowest member counts.
+the table says how many GPUs there are and not where (``team.group_sizes``). All ranks, members or
+not, go through the same steps; the slowest member counts.
 """
 
 from __future__ import annotations
@@ -29,17 +29,9 @@ _BYTES_CPU = tuple(1 << power for power in range(9, 23))
 _SAMPLED = 1024  # positions of a shard that are compared
 
 
-def group_sizes(size: int, local: int) -> tuple[int, ...]:
-    """Group sizes that are measured among ``size`` ranks, ``local`` on each node."""
-    inside = {1 << power for power in range(1, local.bit_length()) if 1 << power <= local}
-    nodes = size // local
-    across = {local * (1 << power) for power in range(nodes.bit_length()) if 1 << power <= nodes}
-    return tuple(sorted({found for found in inside | across | {size} if found > 1}))
-
-
 def lines(device: Device, quick: bool) -> tuple[Line, ...]:
     """Every collective for every group; powers of two of bytes, rounded to whole shards."""
-    sizes = group_sizes(team.launched(), team.per_node())
+    sizes = team.group_sizes(device)
     dtypes = ("fp16", "bf16") if quick else ("fp16", "bf16", "int8")
     found = []
     for dtype in dtypes:
@@ -52,6 +44,18 @@ def lines(device: Device, quick: bool) -> tuple[Line, ...]:
                 values = dict.fromkeys(-(-value // step) * step for value in least)
                 found.append(Line({"op": op, "dtype": dtype, "gpus": gpus}, tuple(values)))
     return tuple(found)
+
+
+def about(device: Device) -> str:
+    """Which groups are measured, and why none over nodes where there are several."""
+    local, sizes = team.per_node(), team.group_sizes(device)
+    inside = ", ".join(str(size) for size in sizes if size <= local)
+    across = ", ".join(str(size) for size in sizes if size > local)
+    told = [f"groups of {inside} ranks of one node"] * bool(inside)
+    told += [f"groups of {across} over whole nodes"] * bool(across)
+    if team.launched() > local and not across:
+        told.append(f"none over nodes: {team.unfilled(device)}")
+    return "; ".join(told)
 
 
 def work(key: Key) -> Work:
@@ -125,5 +129,6 @@ def tolerance(key: Key) -> float:
 OPERATORS = (
     Operator(
         "nccl", "collective", "bytes", lines, work, draw, error, tolerance, nccl_kernels.KERNELS,
+        about=about,
     ),
 )  # fmt: skip

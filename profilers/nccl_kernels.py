@@ -285,6 +285,8 @@ def _over(kind: str, *modules: str) -> Missing:
             return "it needs GPUs" if kind == "cuda" else "a stand-in where there is no GPU"
         if team.launched() == 1:
             return "it needs ranks: start aiconf with torchrun"
+        if not team.group_sizes(device):
+            return team.unfilled(device)
         return absent(device) if modules else ""
 
     return missing

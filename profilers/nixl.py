@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import atexit
 import base64
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -42,6 +43,7 @@ _BLOCK_BYTES = (
 )
 _QUICK = 3  # of them
 _BLOCKS = tuple(1 << power for power in range(15))
+_RAILS = 2  # what NIXL sets where the environment does not (nixl 1.5.1, UCX plugin: MAX_RMA_RAILS)
 _POOL = {"cuda": 4 << 30, "cpu": 256 << 20}  # bytes of each end, half of them readable
 
 
@@ -86,6 +88,28 @@ def work(key: Key) -> Work:
     """Every byte is read once and written once."""
     moved = float(key["blocks"] * key["block_bytes"])
     return Work("", 0.0, moved, moved)
+
+
+def least(device: Device, key: Key) -> float:
+    """Least seconds over the link between the two ends, by the datasheet; 0: none is known.
+
+    A GPU's way to the host is no bound: ``systems/`` states what a copy reached there.
+    """
+    gpus = key["from"] == key["to"] == "vram"
+    rate = 0.0
+    if key["path"] == "node" and gpus:
+        rate = device.nvlink_bandwidth
+    elif key["path"] == "network":
+        rate = device.network_bandwidth * rails()
+        if gpus and device.nvlink_domain > device.gpus_per_node:  # a rack may go over NVLink
+            rate = max(rate, device.nvlink_bandwidth)
+    return float(key["blocks"] * key["block_bytes"] / rate) if rate else 0.0
+
+
+def rails() -> int:
+    """Network cards that UCX may spread one transfer over."""
+    told = os.environ.get("UCX_MAX_RMA_RAILS", "")
+    return int(told) if told.isdigit() and int(told) else _RAILS
 
 
 def draw(key: Key, source: Source) -> Inputs:
@@ -262,5 +286,6 @@ OPERATORS = (
     Operator(
         "nixl", "transfer", "blocks", lines, work, draw, error, lambda _key: 0.0,
         (Kernel("UCX", "nixl", _missing, _unsupported, prepare, graph=False, timer=timer),),
+        least=least,
     ),
 )  # fmt: skip

@@ -125,6 +125,10 @@ class Operator:
         Ways to compute it.
     power
         Power of the axis in which time is nearly linear (2: prefill attention in its length).
+    least
+        Least seconds by the links of a device's datasheet, beside ``work``; 0: none bounds it.
+    about
+        What a plan says of it for a device besides its points; "": nothing.
     """
 
     name: str
@@ -137,6 +141,8 @@ class Operator:
     tolerance: Callable[[Key], float]
     kernels: tuple[Kernel, ...]
     power: int = 1
+    least: Callable[[Device, Key], float] = lambda _device, _key: 0.0
+    about: Callable[[Device], str] = lambda _device: ""
 
     @property
     def schema(self) -> Schema:
@@ -157,6 +163,11 @@ class Point:
         """Key columns of the table, ``kernel`` among them where the table has it, in order."""
         found = dict(self.key) | {"kernel": self.kernel.name}
         return {name: found[name] for name in self.operator.schema.key_names}
+
+    @property
+    def kernel_name(self) -> str:
+        """The kernel, told apart from those of one name in other tables."""
+        return f"{self.kernel.backend}/{self.operator.table} {self.kernel.name}"
 
     @property
     def name(self) -> str:

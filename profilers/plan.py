@@ -90,8 +90,10 @@ class Plan:
         return sum(track.open(place) for track in tracks for place in track.seeds())
 
 
-def plan(job: Job, device: Device, method: Method) -> Plan:
+def plan(job: Job, device: Device, method: Method, *, every: bool = True) -> Plan:
     """Lay out the points of a job.
+
+    every: whether each backend of the job must have a point; not where nobody named them.
 
     Raises
     ------
@@ -104,7 +106,7 @@ def plan(job: Job, device: Device, method: Method) -> Plan:
     found: list[tuple[Operator, Kernel, Line]] = []
     for each in zip_longest(*(_lines(o, backends, job, device, left_out) for o in operators)):
         found += [one for one in each if one is not None]
-    _require_some(found, job, left_out)
+    _require_some(found, job.backends if every else (), left_out)
     tracks = [_track(operator, line, device, method) for operator, _, line in found]
     made = Plan(device, Refinement(tracks), found, left_out)
     if job.perf_db:
@@ -170,12 +172,12 @@ def _usable(
 
 
 def _require_some(
-    found: list[tuple[Operator, Kernel, Line]], job: Job, left_out: Counter[str]
+    found: list[tuple[Operator, Kernel, Line]], backends: tuple[str, ...], left_out: Counter[str]
 ) -> None:
     why = "; ".join(chain(list(left_out)[:4], ["..."] * (len(left_out) > 4)))
     if not found:
         raise UserError(f"nothing to measure here: {why or 'no kernel takes these shapes'}")
-    for backend in job.backends:
+    for backend in backends:
         if not any(kernel.backend == backend for _, kernel, _ in found):
             own = [reason for reason in left_out if reason.startswith(f"{backend} ")]
             why = own[0].partition(": ")[2] if own else "none of these operators has it"
@@ -185,6 +187,8 @@ def _require_some(
 def _track(operator: Operator, line: Line, device: Device, method: Method) -> Track:
     works = [operator.work({**line.fixed, operator.axis: value}) for value in line.values]
     light = np.array([w.seconds(device.flops, device.bandwidth, cached=False) for w in works])
+    keys = ({**line.fixed, operator.axis: value} for value in line.values)
+    light = np.maximum(light, [operator.least(device, key) for key in keys])
     sizes = np.array([w.read + w.written for w in works])
     return Track(
         np.array(line.values, dtype=np.float64),

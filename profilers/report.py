@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from profilers import journal
+from profilers.device import described
 from profilers.plan import Job, Plan
 from profilers.run import clock
 
@@ -20,6 +21,8 @@ def plan_lines(plan: Plan, job: Job) -> Iterator[str]:
     """Points by operator and backend, how long they take, and what is left out and why."""
     device = plan.device
     yield f"{device.name}, system {device.system}, {device.memory_bytes / 2**30:.0f} GiB free"
+    if device.kind == "cuda" and not device.datasheet:
+        yield f"  no system describes it, so its peaks were measured: {described(device.name)}"
     counts: dict[tuple[str, str], list[float]] = {}
     for (operator, kernel, _), track in zip(plan.lines, plan.refinement.tracks, strict=True):
         count = counts.setdefault((operator.name, kernel.backend), [0, 0, 0, 0.0])
@@ -33,6 +36,10 @@ def plan_lines(plan: Plan, job: Job) -> Iterator[str]:
             f"  {name} {backend}: {lines:.0f} lines, {first:.0f} points first (about "
             f"{clock(seconds)}), {points:.0f} at most"
         )
+    for operator in {id(one): one for one, _, _ in plan.lines}.values():
+        told = operator.about(device)
+        if told:
+            yield f"  {operator.name}: {told}"
     whole = sum(float(track.cost.sum()) for track in plan.refinement.tracks)
     first = sum(count[3] for count in counts.values())
     yield (

@@ -33,20 +33,26 @@ class Progress:
     measured: int = 0
     refused: int = 0
     seconds: float = 0.0  # of measuring, over all sessions
-    expected: float = 0.0  # what the plan expected for the same points
+    paced: float = 0.0  # the same without points that also compiled and loaded a kernel
+    expected: float = 0.0  # what the plan expected for the points of ``paced``
     fatal: list[str] = field(default_factory=list)  # points that ended the process, to be noted
+    warm: set[str] = field(default_factory=set)  # kernels that this process has run
 
     @property
     def pace(self) -> float:
-        """Measured over expected seconds per point; 1 before the first."""
-        return self.seconds / self.expected if self.expected else 1.0
+        """Measured over expected seconds per point; 1 before the first that tells."""
+        return self.paced / self.expected if self.expected else 1.0
 
-    def count(self, cost: float, wall: float, refused: bool) -> None:
-        """Take in one point."""
+    def count(self, kernel: str, cost: float, wall: float, refused: bool) -> None:
+        """Take in one point; a kernel's first one in a process tells nothing of the pace."""
         self.refused += refused
         self.measured += not refused
         self.seconds += wall
-        self.expected += cost
+        if kernel in self.warm:
+            self.paced += wall
+            self.expected += cost
+        elif not refused:
+            self.warm.add(kernel)
 
 
 @dataclass
@@ -78,22 +84,28 @@ def replay(plan: Plan, reading: journal.Reading) -> Progress:
     progress = Progress()
     tried: dict[str, int] = {}
     for record in reading.records:
-        if record["kind"] == "begin":
+        if record["kind"] == "session":
+            progress.warm.clear()
+        elif record["kind"] == "begin":
             tried[record["point"]] = tried.get(record["point"], 0) + 1
         elif record["kind"] in ("point", "refused"):
             tried.pop(record["point"], None)
             place = plan.place(record["point"])
-            cost = 0.0
+            refused = record["kind"] == "refused"
             if place:
                 plan.refinement.add(*place, record.get("seconds"))
                 cost = float(plan.refinement.tracks[place[0]].cost[place[1]])
-            progress.count(cost, record["wall"], record["kind"] == "refused")
+                kernel = plan.point(*place).kernel_name
+                progress.count(kernel, cost, record["wall"], refused)
+            else:
+                progress.count("", 0.0, record["wall"], refused)
     for name, times in tried.items():
         place = plan.place(name)
         if place and times >= _ATTEMPTS:
             plan.refinement.add(*place, None)
             progress.refused += 1
             progress.fatal.append(name)
+    progress.warm.clear()  # this process has run nothing yet
     return progress
 
 
@@ -225,7 +237,8 @@ class _Loop:
         self.book.write(record)
         self.plan.refinement.add(track, place, record.get("seconds"))
         cost = float(self.plan.refinement.tracks[track].cost[place])
-        self.progress.count(cost, end - start, isinstance(result, Refused))
+        refused = isinstance(result, Refused)
+        self.progress.count(point.kernel_name, cost, end - start, refused)
         self.say(self._line(point.name, result, elapsed + end - start))
 
     def _line(self, name: str, result: Timed | Refused, elapsed: float) -> str:
@@ -238,6 +251,11 @@ class _Loop:
 
 
 def clock(seconds: float) -> str:
-    """Minutes and seconds, as m:ss."""
+    """A duration in its two largest units: 12 s, 3 min 05 s, 2 h 10 min."""
     whole = int(np.ceil(seconds))
-    return f"{whole // 60}:{whole % 60:02d}"
+    minutes, rest = divmod(whole, 60)
+    if not minutes:
+        return f"{rest} s"
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"

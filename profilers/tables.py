@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from aiconf.errors import UserError
-from aiconf.perf.convert.write import file_facts, write_manifest, write_table
+from aiconf.perf.commit import changing
+from aiconf.perf.convert.write import file_facts, write_table
 from aiconf.perf.manifest import require_names
 from aiconf.perf.schema import MEASURED, SECONDS, schema_of
 from profilers import journal
@@ -38,25 +37,21 @@ def finish(folder: Path) -> dict[str, int]:
     sessions, refused = reading.of("session"), reading.of("refused")
     rows = _rows(reading.of("point"), sessions, folder / journal.NAME)
     if not rows:
-        raise UserError(f"{folder} holds no measured point yet")
+        damage = f" ({reading.damage})" if reading.damaged else ""
+        raise UserError(f"{folder} holds no measured point yet{damage}")
     entries = []
     counts = {}
-    with tempfile.TemporaryDirectory(prefix=".tables-", dir=folder) as staging:
+    with changing(folder) as change:
         for place, measured in rows.items():
             schema = schema_of(place[2])
             names = list(schema.key_names)
             table = pd.DataFrame(measured).drop_duplicates(names, keep="last")
             table = table.sort_values(names, kind="stable", ignore_index=True)
-            relative = Path(*place[:2], f"{place[2]}.parquet")
-            write_table(table, schema, Path(staging, relative))
+            write_table(table, schema, change.path(place))
             counts["/".join(place)] = len(table)
             entries.append(_entry(place, len(table), sessions, refused))
-            entries[-1] |= file_facts(Path(staging, relative))
-        for entry in entries:
-            relative = Path(entry["system"], entry["backend"], f"{entry['table']}.parquet")
-            (folder / relative).parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(Path(staging, relative), folder / relative)
-    write_manifest(folder, entries)
+            entries[-1] |= file_facts(change.path(place))
+        change.commit(entries)
     return counts
 
 

@@ -112,6 +112,30 @@ def per_node() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", str(launched())))
 
 
+def group_sizes(device: Device) -> tuple[int, ...]:
+    """Group sizes that collectives of this torchrun are measured at; empty where there are none.
+
+    The powers of two of one node and the ranks of a whole one; then twice as many nodes each
+    time, and all. A table's row says how many GPUs and not where: readers take those of a node's
+    size for one node's. So nothing spans nodes that are not filled.
+    """
+    local, nodes = per_node(), launched() // per_node()
+    powers = [1 << power for power in range(launched().bit_length())]
+    sizes = {power for power in powers if power <= local} | {local}
+    if local >= device.gpus_per_node:
+        sizes |= {local * power for power in powers if power <= nodes} | {local * nodes}
+    return tuple(sorted(sizes - {1}))
+
+
+def unfilled(device: Device) -> str:
+    """Why no group spans nodes."""
+    count = device.gpus_per_node
+    return (
+        f"a group fills a node of {count} GPUs before it spans two, and here are {per_node()} "
+        f"ranks on each: torchrun --nproc-per-node {count}"
+    )
+
+
 def local_rank() -> int:
     """Which of the ranks on this node this is, and so which GPU is its own."""
     return int(os.environ.get("LOCAL_RANK", "0"))
@@ -153,7 +177,7 @@ def team(kind: str) -> Iterator[Team]:
     Raises
     ------
     UserError
-        The ranks cannot find each other, or there are more than GPUs.
+        The ranks cannot find each other, there are more than GPUs, or nodes have unlike many.
     """
     if launched() == 1:
         yield Alone()
@@ -179,6 +203,12 @@ def team(kind: str) -> Iterator[Team]:
     try:
         control = dist.new_group(backend="gloo", timeout=_PATIENCE)
         _joined.append(Ranks(dist.get_rank(), dist.get_world_size(), per_node(), control))
+        found = set(_joined[-1].gather(per_node()))
+        if len(found) > 1:
+            raise UserError(
+                f"nodes have {' and '.join(map(str, sorted(found)))} ranks: give torchrun the same "
+                "--nproc-per-node on each"
+            )
         yield _joined[-1]
     finally:
         _joined.clear()

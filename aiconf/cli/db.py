@@ -112,9 +112,16 @@ def show(
 @app.command()
 def verify(perf_db: _Extra = None) -> None:
     """Check size, checksum, columns and row count of every table."""
+    from aiconf.perf.manifest import MANIFEST
     from aiconf.perf.store import PerfDb
 
     db = PerfDb.open(perf_db)
+    for folder in db.folders:
+        if not (folder.path / MANIFEST).is_file():
+            raise UserError(
+                f"{folder.path} has no {MANIFEST} to check its tables against: "
+                f"`aiconf db merge {folder.path} --out {folder.path}` reads them all and writes one"
+            )
     bad = []
     count = 0
     for folder in db.folders:

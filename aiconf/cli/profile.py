@@ -7,6 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -39,7 +40,7 @@ _DeviceKind = Annotated[
                  help="cpu: a rehearsal, whose tables are of the system `cpu`."),
 ]  # fmt: skip
 _System = Annotated[
-    str, typer.Option("--system", metavar="NAME", help="The GPU system, where not recognised.")
+    str, typer.Option("--system", metavar="NAME", help="What the GPU must be, or FILE.yaml.")
 ]
 _Known = Annotated[
     Path | None,
@@ -48,6 +49,7 @@ _Known = Annotated[
 _Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for journal and tables.")]
 _Busy = Annotated[bool, typer.Option("--allow-busy", help="Measure though others use the GPU.")]
 _Run = Annotated[Path, typer.Argument(metavar="DIR", help="The --out of a run.")]
+_RESTART = 2.0  # seconds of a budget that a restarted process would not measure in
 _EVERY = 5.0  # seconds between lines of progress that nobody watches
 
 
@@ -78,10 +80,10 @@ def plan(
     """
     from profilers.device import detect, planned
 
-    elsewhere = device == "cuda" and bool(system) and not _has_gpu()
+    elsewhere, named = device == "cuda" and bool(system) and not _has_gpu(), bool(backend)
     backend = backend or ("torch,triton" if elsewhere else "")
     job = _job(ops, backend, quick, budget, 0, device, system, perf_db)
-    _plan(job, planned(system) if elsewhere else detect(device, system))
+    _plan(job, planned(system) if elsewhere else detect(device, system), every=named)
 
 
 @app.command()
@@ -139,10 +141,14 @@ def import_(
     A row of a run wins over one with the same key.
     """
     from aiconf.perf.merge import holds_tables, merge
+    from profilers import journal
     from profilers.tables import finish
 
     for folder in runs:
         finish(folder)
+        damage = journal.read(folder).damage
+        if damage:
+            typer.echo(f"{folder}: {damage}", err=True)
     for line in merge([*runs, *([into] if holds_tables(into) else [])], into):
         typer.echo(line)
 
@@ -158,7 +164,12 @@ def _job(
     catalog.operators(names)  # unknown names are said before the machine is looked at
     catalog.backends(backends)
     known = str(perf_db.resolve()) if perf_db else ""
-    return Job(names, backends, quick, _seconds(budget), seed, device, system, known)
+    return Job(names, backends, quick, _seconds(budget), seed, device, _findable(system), known)
+
+
+def _findable(system: str) -> str:
+    """A system as a resumed run finds it from any folder: a file by its whole path."""
+    return str(Path(system).resolve()) if system.endswith((".yaml", ".yml")) else system
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -192,13 +203,13 @@ def _here() -> Device:
     return Device("cpu", "", "cpu", 0, 0.0, 0.0, {}, 1.0, datasheet=False)
 
 
-def _plan(job: Job, device: Device, *, shown: bool = True) -> Plan:
+def _plan(job: Job, device: Device, *, shown: bool = True, every: bool = True) -> Plan:
     """Lay out the points of a job and say what they come to."""
     from profilers.plan import plan
     from profilers.report import plan_lines
     from profilers.timing import method_of
 
-    found = plan(job, device, method_of(device.kind))
+    found = plan(job, device, method_of(device.kind), every=every)
     for line in plan_lines(found, job) if shown else ():
         typer.echo(line)
     return found
@@ -218,7 +229,8 @@ def _measure(job: Job, out: Path, budget: float | None, allow_busy: bool) -> Non
     with team(job.device) as ranks:
         found_here = detect(job.device, job.system, local_rank(), idle=not allow_busy)
         device = one_device(found_here, ranks)
-        found = _plan(job, device, shown=ranks.rank == 0)
+        asked = job if budget is None else replace(job, budget=budget)  # what is shown
+        found = _plan(asked, device, shown=ranks.rank == 0)
         start, before = time.monotonic(), _points(out)
         say = _progress() if ranks.rank == 0 else lambda _line: None
         try:
@@ -230,8 +242,12 @@ def _measure(job: Job, out: Path, budget: float | None, allow_busy: bool) -> Non
                 raise UserError(
                     f"a kernel broke a GPU's context ({lost}): go on with `resume`, under torchrun"
                 ) from lost
-            say(f"a kernel broke the GPU's context ({lost}): starting again")
-            _again(out, budget, time.monotonic() - start)
+            left = _left(job, budget, out, time.monotonic() - start)
+            whole = spent = left is not None and left < _RESTART
+            what = "the budget is spent" if spent else "starting again"
+            say(f"a kernel broke the GPU's context ({lost}): {what}")
+            if not spent:
+                _again(out, None if budget is None else left)
         if ranks.rank:
             return
     if sys.stdout.isatty():
@@ -255,14 +271,31 @@ def _points(out: Path) -> int:
     return len(reading.of("point")) + len(reading.of("refused"))
 
 
-def _again(out: Path, budget: float | None, spent: float) -> None:
+def _left(job: Job, budget: float | None, out: Path, spent: float) -> float | None:
+    """Seconds left of what this session, or else the job, may take; None: no limit.
+
+    spent: seconds of this session.
+    """
+    from profilers import journal
+
+    if budget is not None:
+        return budget - spent
+    if job.budget is None:
+        return None
+    reading = journal.read(out)
+    walls = (r["wall"] for r in (*reading.of("point"), *reading.of("refused")))
+    return job.budget - float(sum(walls))
+
+
+def _again(out: Path, budget: float | None) -> None:
     """Replace this process by one that resumes: a broken CUDA context cannot be repaired.
 
+    budget: seconds for it; None: what is left of the job's.
     The GPU was found idle before; what is busy now is this process.
     """
     words = [sys.executable, "-m", "aiconf", "profile", "resume", str(out), "--allow-busy"]
     if budget is not None:
-        words += ["--budget", f"{max(budget - spent, 1.0):.0f}s"]
+        words += ["--budget", f"{budget:.1f}s"]
     sys.stdout.flush()
     os.execv(sys.executable, words)
 

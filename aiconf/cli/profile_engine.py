@@ -46,7 +46,9 @@ def engine(
     ] = "",
     port: Annotated[int, typer.Option(help="Of the server; 0: a free one.")] = 0,
     start_timeout: Annotated[str, typer.Option(metavar="30m")] = "30m",
-    system: Annotated[str, typer.Option(metavar="NAME", help="Where not recognised.")] = "",
+    system: Annotated[
+        str, typer.Option(metavar="NAME", help="What the GPU must be, or FILE.yaml.")
+    ] = "",
     allow_busy: Annotated[bool, typer.Option("--allow-busy")] = False,
 ) -> None:
     """Measure iterations and operating points of an engine through its server.
@@ -54,7 +56,7 @@ def engine(
     No weights and no network are needed: the engine starts with dummy weights, from a config.json
     and a tokenizer that are made. Stop with Ctrl-C at any time and go on with `resume`.
     """
-    from aiconf.cli.profile import _seconds
+    from aiconf.cli.profile import _findable, _seconds
     from aiconf.parallel import Parallel
     from profilers import journal
     from profilers.engine.points import load_of
@@ -66,7 +68,8 @@ def engine(
         backend, model, Parallel.parse(layout), url, port=port, context=max_model_len,
         budget=max_num_batched_tokens, sequences=max_num_seqs, memory=memory,
         extra=tuple(flag or ()), quick=quick, loads=tuple(load_of(text) for text in load or ()),
-        limit=_seconds(budget), patience=_seconds(start_timeout) or 1800.0, system=system,
+        limit=_seconds(budget), patience=_seconds(start_timeout) or 1800.0,
+        system=_findable(system),
     )  # fmt: skip
     measure(settings, out, None, allow_busy)
 

@@ -120,10 +120,10 @@ def simulate(
                      help="Tokens drafted per iteration (MTP, EAGLE); 0: none."),
     ] = 0,
     acceptance: Annotated[
-        float,
-        typer.Option("--acceptance", parser=amount, metavar="X",
-                     help="Probability that a draft is kept when those before it were."),
-    ] = 0.8,
+        float | None,
+        typer.Option("--acceptance", parser=amount, metavar="X", help="Probability that a draft "
+                     "of --drafts is kept when those before it were; default: 0.8."),
+    ] = None,
     ttft: Annotated[
         float | None,
         typer.Option("--ttft", parser=amount, metavar="MS", help="Target of goodput."),

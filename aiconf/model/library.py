@@ -80,6 +80,9 @@ def checkpoints(name: str) -> tuple[ModelSpec, ...]:
     UserError
         When nothing has that name, several have its begin, or its config.json cannot be read.
     """
+    if not name.strip():
+        raise UserError("the name of the model is empty: give one of `aiconf models`, a Hugging "
+                        "Face id, or a folder with a config.json")  # fmt: skip
     wanted, index = _folded(name), _index()
     if wanted in index.families:
         return _one_each(read_family(index.families[wanted]))

@@ -11,6 +11,8 @@ from typing import Any
 from aiconf.errors import UserError
 
 MANIFEST = "manifest.json"  # JSON and not YAML: it is read at every start
+WAITING = ".new"  # ends the name of a table that waits for its place
+Place = tuple[str, str, str]  # system, backend, table
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
@@ -33,7 +35,7 @@ class TableEntry:
     dropped: int = 0
 
     @property
-    def place(self) -> tuple[str, str, str]:
+    def place(self) -> Place:
         """System, backend and table: what identifies the entry."""
         return self.system, self.backend, self.table
 
@@ -46,7 +48,7 @@ class TableEntry:
 _FIELDS = frozenset(field.name for field in fields(TableEntry))
 
 
-def require_names(place: tuple[str, str, str], source: Path) -> None:
+def require_names(place: Place, source: Path) -> None:
     """Refuse a place that is no path below a folder: tables come from others and are written.
 
     Raises
@@ -57,6 +59,14 @@ def require_names(place: tuple[str, str, str], source: Path) -> None:
     for name in place:
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise UserError(f"{source}: {name!r} is no name of a system, backend or table")
+
+
+def waiting(path: Path, sha256: str) -> Path:
+    """Where the table of ``path`` lies from the moment the manifest names it until it is moved.
+
+    A change that was killed in between (``aiconf.perf.commit``) leaves it there.
+    """
+    return path.with_name(f".{path.stem}.{sha256[:16]}{WAITING}")
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -71,7 +81,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return dict(data)
 
 
-def read_entries(folder: Path) -> dict[tuple[str, str, str], TableEntry]:
+def read_entries(folder: Path) -> dict[Place, TableEntry]:
     """Return the tables of ``folder`` by (system, backend, table).
 
     A folder without a manifest (a user's own) is listed by its files SYSTEM/BACKEND/TABLE.parquet.

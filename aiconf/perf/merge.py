@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiconf.errors import UserError
-from aiconf.perf.convert.write import file_facts, write_manifest, write_table
-from aiconf.perf.manifest import MANIFEST, TableEntry, read_entries, read_manifest
+from aiconf.perf.commit import changing
+from aiconf.perf.convert.write import file_facts, write_table
+from aiconf.perf.manifest import MANIFEST, Place, TableEntry, read_entries, read_manifest
 from aiconf.perf.schema import MEASURED, schema_of
 from aiconf.perf.store import Folder, damaged
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Place = tuple[str, str, str]
-
 
 def merge(folders: Sequence[Path], out: Path) -> list[str]:
     """Write the rows of all ``folders`` to ``out``, which may be one of them; a line per table.
 
     Every table is checked against its manifest first, and ``out`` changes only when all could be
-    read; its manifest goes last. A table that one folder alone holds is taken as it is.
+    read; killed at any moment, it holds the old tables or the new (``aiconf.perf.commit``). A
+    table that one folder alone holds is taken as it is.
 
     Raises
     ------
@@ -36,22 +34,17 @@ def merge(folders: Sequence[Path], out: Path) -> list[str]:
         raise UserError(f"{out} holds tables already: name it among the folders to keep them")
     entries: list[dict[str, Any]] = []
     lines: list[str] = []
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as staging:
+    left_out = read_manifest(out).get("left_out", []) if (out / MANIFEST).is_file() else []
+    with changing(out) as change:
         for place in sorted({place for folder in opened for place in folder.entries}):
             holders = [folder for folder in opened if place in folder.entries]
-            fresh = _file(Path(staging), place)
+            fresh = change.path(place)
             counts = _write(holders, place, fresh)
             entries.append(_entry(holders, place, sum(counts)) | file_facts(fresh))
             if len(holders) > 1 or holders[0].path.resolve() != out.resolve():
                 parts = (f"{n} from {f.path}" for n, f in zip(counts, holders, strict=True))
                 lines.append(f"{'/'.join(place)}: {sum(counts)} rows ({', '.join(parts)})")
-        for entry in entries:
-            place = (entry["system"], entry["backend"], entry["table"])
-            _file(out, place).parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(_file(Path(staging), place), _file(out, place))
-    left_out = read_manifest(out).get("left_out", []) if (out / MANIFEST).is_file() else []
-    write_manifest(out, entries, left_out)
+        change.commit(entries, left_out)
     return lines
 
 
@@ -60,18 +53,13 @@ def holds_tables(folder: Path) -> bool:
     return (folder / MANIFEST).is_file() or any(folder.glob("*/*/*.parquet"))
 
 
-def _file(folder: Path, place: Place) -> Path:
-    return Path(folder, *place[:2], f"{place[2]}.parquet")
-
-
 def _write(holders: Sequence[Folder], place: Place, path: Path) -> list[int]:
     """Write the merged table; rows that came from each folder."""
     import pandas as pd
 
     parts = [_rows(folder, folder.entries[place]).assign(_of=i) for i, folder in enumerate(holders)]
     if len(holders) == 1:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(holders[0].file_of(holders[0].entries[place]), path)
+        path.write_bytes(holders[0].data(holders[0].entries[place]))
         return [len(parts[0])]
     schema = schema_of(place[2])
     names = list(schema.key_names)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from aiconf.errors import UserError, unknown
-from aiconf.perf.manifest import MANIFEST, TableEntry, read_entries
+from aiconf.perf.manifest import MANIFEST, Place, TableEntry, read_entries, waiting
 from aiconf.perf.schema import SECONDS, Schema, schema_of
 from aiconf.resources import data_dir
 
@@ -32,12 +32,29 @@ class Folder:
     """One perf_db folder and what is already open of it."""
 
     path: Path
-    entries: Mapping[tuple[str, str, str], TableEntry]
-    _open: dict[tuple[str, str, str], pq.ParquetFile] = field(default_factory=dict)
+    entries: Mapping[Place, TableEntry]
+    _open: dict[Place, pq.ParquetFile] = field(default_factory=dict)
 
     def file_of(self, entry: TableEntry) -> Path:
         """Path of a table."""
         return self.path / entry.system / entry.backend / f"{entry.table}.parquet"
+
+    def data(self, entry: TableEntry) -> bytes:
+        """Bytes of a table, as its manifest describes them; ``UserError`` when none are."""
+        path = self.file_of(entry)
+        try:
+            found = path.read_bytes()
+            check(entry, found)
+        except (OSError, UserError) as error:
+            held = waiting(path, entry.sha256)
+            if entry.sha256 and held.is_file():  # a change of the folder was killed half-way
+                found = held.read_bytes()
+                check(entry, found)
+                return found
+            if isinstance(error, UserError):
+                raise
+            raise damaged(entry, str(error).splitlines()[0]) from error
+        return found
 
     def open(self, entry: TableEntry) -> pq.ParquetFile:
         """Open a table, once, after its size and checksum are found to be those of the manifest.
@@ -51,9 +68,7 @@ class Folder:
         path = self.file_of(entry)
         schema = schema_of(entry.table)
         try:
-            data = path.read_bytes()
-            check(entry, data)
-            table = _parquet(pa.BufferReader(data), schema, path)
+            table = _parquet(pa.BufferReader(self.data(entry)), schema, path)
         except (OSError, pa.ArrowException) as error:
             raise damaged(entry, str(error).splitlines()[0]) from error
         self._open[entry.place] = table

@@ -60,6 +60,7 @@ class Demand:
         require_whole("warmup", self.warmup, 0)
         if self.requests is not None:
             require_whole("requests", self.requests, 1)
+        self._check_arrivals()
         if self.images and self.trace is not None:
             raise UserError(
                 "a trace does not say which of its tokens are images: leave out --images or --trace"
@@ -70,6 +71,17 @@ class Demand:
             )
         if self.count > MOST_REQUESTS:
             raise UserError(f"{self.count:,} requests are more than the {MOST_REQUESTS:,} allowed")
+
+    def _check_arrivals(self) -> None:
+        """Refuse what would change nothing, so that nobody believes that it did."""
+        if self.kind != "rate" and self.process != "poisson":
+            raise UserError(f"{self.process} arrivals are of a request rate: give --rate, or leave "
+                            "out --arrivals")  # fmt: skip
+        if self.cv != 1.0 and (self.kind != "rate" or self.process != "gamma"):
+            raise UserError(
+                f"a variation of arrivals ({self.cv:g}) needs gamma arrivals of a request rate: "
+                "add --rate with --arrivals gamma (any number above 0), or leave out --cv"
+            )
 
     @property
     def count(self) -> int:

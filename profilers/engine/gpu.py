@@ -7,14 +7,13 @@ import subprocess
 from dataclasses import replace
 
 from aiconf.errors import UserError
-from aiconf.system.catalog import load_system, system_names
-from profilers.device import Device, planned
+from profilers.device import Device, described, of_system, planned, system_of
 
 
 def device(system: str = "", *, remote: bool = False) -> Device:
     """Return the first GPU of this machine as a device of its system.
 
-    system: its name where the GPU is not recognised, or is another machine's (``remote``).
+    system: what it is meant to be, or whose it is on another machine (``remote``).
 
     Raises
     ------
@@ -22,17 +21,15 @@ def device(system: str = "", *, remote: bool = False) -> Device:
         There is no GPU, it is another than ``system``, or no system describes it.
     """
     name, uuid = ("", "") if remote else _first()
-    known = next((each for each in system_names() if load_system(each).device_name == name), "")
     if not name and not (remote and system):
         raise UserError(
             "whose server is it? say so with --system NAME" if remote
             else "no GPU: nvidia-smi lists none here"
         )  # fmt: skip
-    if known and system and load_system(system).name != known:
-        raise UserError(f"this GPU is a {name} ({known}), not {system}")
-    if not known and not system:
-        raise UserError(f"this GPU is a {name}, which no system describes: say which with --system")
-    found = planned(known or system)
+    known = system_of(name, system) if name else None
+    if name and not known:
+        raise UserError(f"this GPU is a {name}, which no system describes: {described(name)}")
+    found = of_system(known) if known else planned(system)
     return replace(found, name=name or found.name, uuid=uuid)
 
 

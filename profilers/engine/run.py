@@ -77,6 +77,10 @@ def finish(out: Path) -> list[str]:
     return said
 
 
+class _NoTime(Exception):
+    """The time ended between the two attempts at a point, which is left for another session."""
+
+
 @dataclass
 class _Keeping:
     book: journal.Journal
@@ -202,6 +206,9 @@ async def _points(
             if ready.running and not ready.running.alive():
                 raise UserError(f"the server ended: {ready.running.last_words()}") from None
             record = {"kind": "refused", "why": str(error) or "it took too long"}
+        except _NoTime:
+            say(f"the time is spent: {len(usable) - place} points are left")
+            return True
         end = time.monotonic()
         keeping.walls.append(end - start)
         record |= {"point": point.name, "wall": round(end - start, 4), **watch.between(start, end)}
@@ -237,7 +244,9 @@ async def _point(
         served = await closed_loop(server, prompts, point.load)
         return {"kind": "operating", "row": operating.row(
             point.load, served, _deployed(settings, ready, keeping))}  # fmt: skip
-    for _ in range(2):  # a disturbed measurement gets a second chance
+    for attempt in range(2):  # a disturbed measurement gets a second chance
+        if attempt and keeping.spent():
+            raise _NoTime
         seen = await _seen(point, server, prompts, budget)
         if seen.spread <= SPREAD:
             return _row(point, seen, settings, ready)

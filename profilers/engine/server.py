@@ -22,10 +22,12 @@ from typing import Any
 
 from aiconf.errors import UserError
 from aiconf.parallel import Parallel
+from profilers.engine import guard
 from profilers.engine.client import get
 
 _POLL = 0.5  # seconds between two looks whether it is ready
 _GRACE = 30.0  # seconds to end by itself
+_GUARDED = 10.0  # the same, where this process was killed
 LOG = "server.log"
 ENGINES = ("vllm", "sglang")
 # What each log says of its cache: vllm v1/core/kv_cache_utils.py and v1/worker/gpu_worker.py;
@@ -120,19 +122,26 @@ def free_port(host: str, wanted: int) -> int:
         try:
             probe.bind((host, wanted))
         except OSError as error:
-            raise UserError(f"port {wanted} of {host} is in use: choose one with --port") from error
+            raise UserError(
+                f"port {wanted} of {host} is in use, perhaps by a server that another run left: "
+                "end it, or begin a run with another --port"
+            ) from error
         return int(probe.getsockname()[1])
 
 
 @dataclass
 class Running:
-    """A server that this process started, in a process group of its own."""
+    """A server that this process started, in a process group of its own.
+
+    guard: the process that ends it should this one be killed.
+    """
 
     process: subprocess.Popen[bytes]
     log: Path
     host: str
     port: int
     begins: int  # bytes of the log that are of earlier starts
+    guard: subprocess.Popen[bytes]
 
     @classmethod
     def start(cls, command: list[str], log: Path, host: str, port: int) -> Running:
@@ -146,7 +155,12 @@ class Running:
                 command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
                 env=os.environ | _QUIET, start_new_session=True,
             )  # fmt: skip
-        return cls(process, log, host, port, begins)
+        watch = [sys.executable, str(Path(guard.__file__)), str(process.pid), str(_GUARDED)]
+        guardian = subprocess.Popen(
+            watch, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for this process
+        )  # fmt: skip
+        return cls(process, log, host, port, begins, guardian)
 
     def alive(self) -> bool:
         """Whether it still runs."""
@@ -193,6 +207,8 @@ class Running:
                 break
         self._signalled(signal.SIGKILL)  # workers that outlived it
         self.process.wait()
+        with contextlib.suppress(BrokenPipeError):
+            self.guard.communicate(b"ended")
 
     def _signalled(self, number: signal.Signals) -> bool:
         try:

@@ -10,6 +10,7 @@ from aiconf.resources import data_dir
 BASE = {"--model": "QWEN3_32B", "--total-gpus": "8", "--system": "h200_sxm"}
 
 CASES = [
+    ({"--model": ""}, "the name of the model is empty: give one of `aiconf models`"),
     ({"--model": "QWEN3_33B"}, "unknown model 'QWEN3_33B': did you mean Qwen3-32B"),
     ({"--system": "h300_sxm"}, "unknown system 'h300_sxm': did you mean"),
     ({"--decode-system": "bg200"}, "unknown system 'bg200': did you mean"),

@@ -126,6 +126,16 @@ def test_merge(copy, tmp_path_factory):
     assert "there is no perf_db folder" in output
 
 
+def test_verify_needs_a_manifest(copy):
+    (copy / "manifest.json").unlink()
+    code, output = run("verify", "--perf-db", copy)
+    assert code == 2
+    assert f"{copy} has no manifest.json to check its tables against: `aiconf db merge" in output
+    assert "\n" not in output
+    assert run("merge", copy, "--out", copy)[0] == 0  # as it says
+    assert run("verify", "--perf-db", copy)[0] == 0
+
+
 def test_fit(copy):
     code, output = run("fit", "h200_sxm", "--perf-db", copy)
     assert code == 0

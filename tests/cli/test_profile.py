@@ -57,11 +57,21 @@ def test_plan_of_a_named_system_needs_no_gpu(aiconf):
     assert "gemm torch: 36 lines" in out
 
 
+@pytest.mark.parametrize("ops", ["nixl", "nixl,nccl", "moe"])
+def test_a_plan_for_elsewhere_asks_for_no_backend_that_nobody_named(aiconf, ops):
+    code, out, err = aiconf("profile", "plan", "--system", "h200", "--quick", "--ops", ops)
+    assert (code, err) == (0, "")
+    assert " lines, " in out
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         (("plan", "--ops", "gemn"), "unknown operator 'gemn': did you mean gemm?"),
         (("plan", "--backend", "vlm"), "unknown backend 'vlm': did you mean vllm?"),
+        (("plan", "--backend", "nixl"), "nixl is an operator and no backend: give --ops nixl"),
+        (("plan", "--backend", "torch,nccl"), "nccl is an operator and no backend: give --ops"),
+        (("plan", "--ops", "vllm"), "vllm is a backend and no operator: give --backend vllm"),
         (("plan", "--budget", "soon"), "'soon' is no time to spend: write 90s, 20m or 2h"),
         (("plan", "--budget", "0m"), "'0m' is no time to spend"),
         (("plan", "--system", "h20"), "unknown system 'h20'"),
@@ -120,8 +130,8 @@ def test_status_tells_points_refusals_and_damage(aiconf, finished):
     code, out, _ = aiconf("profile", "status", finished)
     assert code == 0
     assert out.splitlines() == [
-        f"{finished}: 2 points measured, 1 refused, 1:01 in 1 sessions",
-        "  asked for: gemm, torch, quick, budget 9:00",
+        f"{finished}: 2 points measured, 1 refused, 1 min 01 s in 1 sessions",
+        "  asked for: gemm, torch, quick, budget 9 min 00 s",
         "  on NVIDIA H200, driver 580.1, torch 2.11.0",
         "  torch/gemm: 2 points, spread 1.0% (median)",
         "  refused 1: too wide",
@@ -132,7 +142,8 @@ def test_status_tells_points_refusals_and_damage(aiconf, finished):
 def test_import_lays_a_run_over_a_perf_db(aiconf, finished, tmp_path):
     into = tmp_path / "db"
     code, out, err = aiconf("profile", "import", finished, "--into", into)
-    assert (code, err) == (0, "")
+    told = "1 of 6 journal lines left out: the last one was cut off"
+    assert (code, err) == (0, f"{finished}: {told}\n")
     assert f"h200_sxm/torch/gemm: 2 rows (2 from {finished})" in out
     code, out, _ = aiconf("db", "show", "h200_sxm", "torch", "gemm", "m=64", "--perf-db", into)
     assert "1 rows match" in out
@@ -193,6 +204,19 @@ def test_a_journal_of_others_is_checked_before_anything_is_written(
     assert not list(tmp_path.rglob("*.parquet"))
 
 
+def test_import_says_which_lines_it_leaves_out(aiconf, finished, tmp_path):
+    path = finished / journal.NAME
+    path.write_text(path.read_text().replace('"m": 64', '"m": 65'))
+    code, out, err = aiconf("profile", "import", finished, "--into", tmp_path / "db")
+    assert code == 0
+    assert "2 of 6 journal lines left out: the last one was cut off, 1 with a checksum that" in err
+    assert "h200_sxm/torch/gemm: 1 rows" in out
+    path.write_text(path.read_text().replace('"m": 1,', '"m": 2,'))
+    code, out, err = aiconf("profile", "import", finished, "--into", tmp_path / "db")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "no measured point yet (3 of 6 journal lines left out: the last one was cut" in err
+
+
 def test_import_into_an_empty_folder(aiconf, finished, tmp_path):
     into = tmp_path / "db"
     into.mkdir()
@@ -245,6 +269,40 @@ def test_a_lost_device_starts_the_run_again(aiconf, finished, monkeypatch):
     resume = ["-m", "aiconf", "profile", "resume", str(finished), "--allow-busy", "--budget"]
     assert words[1:-1] == resume
     assert 500 < float(words[-1].removesuffix("s")) <= 540
+
+
+@pytest.mark.parametrize("words", [(), ("--budget", "1s")])
+def test_a_device_that_is_lost_when_the_budget_is_spent_is_not_taken_up_again(
+    aiconf, finished, monkeypatch, words
+):
+    pytest.importorskip("torch")
+    from profilers import device, run
+    from profilers.measure import LostDevice
+
+    def lost(*_words, **_options):
+        with Journal(finished) as book:
+            book.write({"kind": "refused", "point": "x", "why": "slow", "wall": 500.0})
+        raise LostDevice("illegal access")
+
+    journal.repair(finished)
+    monkeypatch.setattr("os.execv", lambda *_words: pytest.fail("it was started again"))
+    monkeypatch.setattr(run, "run", lost)
+    monkeypatch.setattr(device, "detect", lambda *_words, **_options: device.planned("h200_sxm"))
+    code, out, _ = aiconf("profile", "resume", finished, *words)
+    assert code == 0
+    assert "broke the GPU's context (illegal access): the budget is spent" in out
+    assert "h200_sxm/torch/gemm.parquet: 2 rows" in out
+
+
+def test_resume_shows_the_budget_that_it_was_given(aiconf, finished, monkeypatch):
+    pytest.importorskip("torch")
+    from profilers import device, run
+
+    monkeypatch.setattr(run, "run", lambda *_words, **_options: True)
+    monkeypatch.setattr(device, "detect", lambda *_words, **_options: device.planned("h200_sxm"))
+    out = aiconf("profile", "resume", finished, "--budget", "2m")[1]
+    assert "  budget 2 min 00 s: " in out
+    assert "  budget 9 min 00 s: " in aiconf("profile", "resume", finished)[1]
 
 
 def test_a_rehearsal_on_the_cpu(aiconf, tmp_path):

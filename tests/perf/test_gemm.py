@@ -44,6 +44,67 @@ def test_a_shape_whose_widths_were_measured_with_others_is_not_called_measured(h
     assert (gemm_seconds(tables, "bf16", 4096, 4096, M)[1] == Origin.MEASURED).all()
 
 
+def with_points(points, n, k):
+    """The table of ``table`` and {m: seconds} of one more weight shape."""
+    rows = table()
+    for m, seconds in points.items():
+        for name, value in zip(rows, ("bf16", n, k, "only", m, seconds), strict=True):
+            rows[name].append(value)
+    return rows
+
+
+def test_a_lone_point_scales_its_own_shape_and_is_measured_where_it_lies(hand_made):
+    """Its efficiency at one m says nothing of that at another: there its neighbours do."""
+    before = hand_made({"gemm": table()})
+    point = 3.0 * gemm_seconds(before, "bf16", 2048, 2048, 64.0)[0]
+    tables = hand_made({"gemm": with_points({64: float(point)}, 2048, 2048)})
+    m = np.array([1.0, 64.0, 100.0, 4096.0, 8192.0])
+    time, origin = gemm_seconds(tables, "bf16", 2048, 2048, m)
+    assert time[1] == pytest.approx(float(point))
+    assert time == pytest.approx(3.0 * gemm_seconds(before, "bf16", 2048, 2048, m)[0], rel=0.02)
+    told = (Origin.INTERPOLATED, Origin.MEASURED, Origin.INTERPOLATED)
+    assert tuple(origin[:3]) == told
+    assert tuple(origin[3:]) == (Origin.INTERPOLATED, Origin.FALLBACK)
+
+
+@pytest.mark.parametrize("points", [{64: 9e-3}, {1: 9e-3, 4096: 9e-3}, {1: 1e-9, 2: 2e-9, 4: 4e-9}])
+def test_a_lone_point_changes_no_other_shape(hand_made, points):
+    """Nor does one below the floor of the table; nor three that cover a corner of the axis."""
+    before = hand_made({"gemm": table()})
+    after = hand_made({"gemm": with_points(points, 2048, 2048)})
+    for n, k in ((2048, 1024), (2048, 4096), (1500, 2048), (4096, 2048), (1024, 1024)):
+        for one, other in zip(
+            gemm_seconds(before, "bf16", n, k, M), gemm_seconds(after, "bf16", n, k, M), strict=True
+        ):
+            assert (one == other).all(), (n, k)
+
+
+def test_a_lone_point_beyond_the_widths_of_the_table_is_a_fallback_elsewhere(hand_made):
+    tables = hand_made({"gemm": with_points({64: 1.0}, 8192, 1024)})
+    time, origin = gemm_seconds(tables, "bf16", 8192, 1024, np.array([64.0, 65.0]))
+    assert time[0] == pytest.approx(1.0)
+    assert tuple(origin) == (Origin.MEASURED, Origin.FALLBACK)
+
+
+def test_a_line_joins_the_grid_and_is_a_fallback_beyond_its_own_points(hand_made):
+    light = gemm_light(GPU, "bf16", 2048, 2048, np.array([1.0, 16.0, 256.0]))
+    points = dict(zip((1, 16, 256), (4.0 * (1e-6 + light)).tolist(), strict=True))
+    tables = hand_made({"gemm": with_points(points, 2048, 2048)})
+    time, origin = gemm_seconds(tables, "bf16", 2048, 2048, np.array([1.0, 100.0, 256.0, 1024.0]))
+    assert time[0] == pytest.approx(points[1])
+    assert tuple(origin) == (Origin.MEASURED,) * 3 + (Origin.FALLBACK,)
+    near = gemm_seconds(tables, "bf16", 2000, 2048, M)[0]
+    assert (near > 1.5 * gemm_seconds(hand_made({"gemm": table()}), "bf16", 2000, 2048, M)[0]).any()
+
+
+def test_a_table_of_lone_points_alone_still_answers(hand_made):
+    rows = {name: column[:1] for name, column in table().items()}
+    time, origin = gemm_seconds(hand_made({"gemm": rows}), "bf16", 1024, 1024, M)
+    assert time[0] == pytest.approx(rows["seconds"][0])
+    assert (time >= gemm_light(GPU, "bf16", 1024, 1024, M)).all()
+    assert tuple(origin) == (Origin.MEASURED,) + (Origin.FALLBACK,) * 3
+
+
 def test_a_table_of_one_shape_answers_for_all(hand_made):
     """What a short run of the profiler leaves."""
     rows = {name: column[: len(M)] for name, column in table().items()}

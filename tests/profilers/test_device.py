@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from aiconf.errors import UserError
+from aiconf.resources import data_dir
 from aiconf.system import load_system, system_names
 from profilers import ceilings, device, watch
 from profilers.device import detect, planned
@@ -56,7 +57,12 @@ def test_every_system_has_a_gpu_of_its_own():
     ("name", "sm", "system", "says"),
     [
         ("NVIDIA H200", (9, 0), "b200_sxm", r"this GPU is a NVIDIA H200 \(h200_sxm\), not b200"),
-        ("NVIDIA H20", (9, 0), "b200_sxm", "NVIDIA H20 of sm 90; b200_sxm has 100"),
+        ("NVIDIA H20", (9, 0), "h200", "a NVIDIA H20, not the NVIDIA H200 of h200_sxm: take sys"),
+        ("NVIDIA H100 NVL", (9, 0), "h100_sxm", r"take systems/h100_sxm.yaml \(NVIDIA H100 80GB"),
+        ("NVIDIA H100 PCIe", (9, 0), "h100_sxm", "with this device_name, then --system FILE.yaml"),
+        ("NVIDIA H800", (9, 0), "h100_sxm", "a NVIDIA H800, not the NVIDIA H100 80GB HBM3 of h100"),
+        ("NVIDIA H200 NVL", (9, 0), "h200_sxm", "a NVIDIA H200 NVL, not the NVIDIA H200 of h200"),
+        ("NVIDIA GB200", (10, 0), "b200_sxm", r"a NVIDIA GB200 \(gb200\), not b200_sxm"),
         ("NVIDIA H200", (9, 0), "h20", "unknown system 'h20'"),
     ],
 )
@@ -73,10 +79,33 @@ def test_an_unknown_gpu_is_measured_first_and_has_no_datasheet(gpu):
     assert (found.bandwidth, found.flops, found.datasheet) == (1e12, {"bf16": 1e14}, False)
 
 
-def test_a_gpu_of_a_named_system_takes_its_datasheet(gpu):
+@pytest.mark.parametrize("name", ["NVIDIA H100 NVL", "NVIDIA H20", "NVIDIA H200 NVL"])
+def test_a_relative_of_a_known_gpu_is_none_of_its_system(gpu, name):
+    gpu(name)
+    found = detect("cuda")
+    assert (found.system, found.datasheet) == (name.lower().replace(" ", "_"), False)
+
+
+def own_file(tmp_path, name):
+    text = (data_dir("systems") / "h100_sxm.yaml").read_text()
+    text = text.replace("NVIDIA H100 80GB HBM3", name).replace("name: h100_sxm", "name: h100_nvl")
+    path = tmp_path / f"{name.replace(' ', '_')}.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_a_gpu_that_a_file_of_the_user_describes_takes_its_datasheet(gpu, tmp_path):
     gpu("NVIDIA H100 NVL", 9, 0)
-    found = detect("cuda", "h100_sxm")
-    assert (found.system, found.name, found.datasheet) == ("h100_sxm", "NVIDIA H100 NVL", True)
+    found = detect("cuda", own_file(tmp_path, "NVIDIA H100 NVL"))
+    assert (found.system, found.name, found.datasheet) == ("h100_nvl", "NVIDIA H100 NVL", True)
+    with pytest.raises(UserError, match="a NVIDIA H100 NVL, not the NVIDIA H20 of h100_nvl"):
+        detect("cuda", own_file(tmp_path, "NVIDIA H20"))
+
+
+def test_a_file_that_names_another_compute_capability_is_refused(gpu, tmp_path):
+    gpu("NVIDIA H100 NVL", 10, 0)
+    with pytest.raises(UserError, match="of sm 100; h100_nvl has 90"):
+        detect("cuda", own_file(tmp_path, "NVIDIA H100 NVL"))
 
 
 def test_a_busy_gpu_is_refused_before_it_is_given_work(gpu, monkeypatch):

@@ -11,9 +11,13 @@ import pytest
 
 from aiconf.errors import UserError
 from profilers import journal, nccl
+from profilers import team as team_module
 from profilers.device import planned
 from profilers.nccl_kernels import link_seconds
+from profilers.plan import Job, plan
+from profilers.report import plan_lines
 from profilers.team import team
+from profilers.timing import Method
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -35,13 +39,46 @@ def under_torchrun(ranks, script, *words):
     return done.stdout
 
 
+def torchrun(monkeypatch, size, local):
+    monkeypatch.setenv("WORLD_SIZE", str(size))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(local))
+
+
 @pytest.mark.parametrize(
     ("size", "local", "groups"),
-    [(2, 2, (2,)), (8, 8, (2, 4, 8)), (6, 6, (2, 4, 6)), (16, 8, (2, 4, 8, 16)),
-     (24, 8, (2, 4, 8, 16, 24)), (2, 1, (2,))],
+    [(1, 1, ()), (2, 2, (2,)), (8, 8, (2, 4, 8)), (6, 6, (2, 4, 6)), (16, 8, (2, 4, 8, 16)),
+     (24, 8, (2, 4, 8, 16, 24)), (2, 1, ()), (8, 4, (2, 4)), (12, 6, (2, 4, 6))],
 )  # fmt: skip
-def test_groups_are_of_one_node_or_of_whole_nodes(size, local, groups):
-    assert nccl.group_sizes(size, local) == groups
+def test_groups_are_of_one_node_or_of_whole_nodes(monkeypatch, size, local, groups):
+    """On nodes of 8 GPUs: two of them on two nodes are no pair of one node."""
+    torchrun(monkeypatch, size, local)
+    assert team_module.group_sizes(planned("h200_sxm")) == groups
+
+
+def test_a_rack_of_nodes_of_four_fills_them_too(monkeypatch, cpu):
+    torchrun(monkeypatch, 8, 4)
+    assert team_module.group_sizes(planned("gb200")) == (2, 4, 8)
+    torchrun(monkeypatch, 2, 1)  # a rehearsal: its rows are of the system cpu
+    assert team_module.group_sizes(cpu) == (2,)
+
+
+@pytest.mark.parametrize(
+    ("size", "local", "says"),
+    [(8, 8, "nccl: groups of 2, 4, 8 ranks of one node"),
+     (16, 8, "nccl: groups of 2, 4, 8 ranks of one node; groups of 16 over whole nodes"),
+     (8, 4, "nccl: groups of 2, 4 ranks of one node; none over nodes: a group fills a node of 8 "
+            "GPUs before it spans two, and here are 4 ranks on each: torchrun --nproc-per-node 8")],
+)  # fmt: skip
+def test_a_plan_says_which_groups_are_measured(monkeypatch, size, local, says):
+    torchrun(monkeypatch, size, local)
+    job = Job(ops=("nccl",))
+    assert f"  {says}" in plan_lines(plan(job, planned("h200_sxm"), Method()), job)
+
+
+def test_one_gpu_of_each_node_is_refused(monkeypatch):
+    torchrun(monkeypatch, 2, 1)
+    with pytest.raises(UserError, match=r"nothing to measure here: .*a group fills a node of 8"):
+        plan(Job(ops=("nccl",)), planned("h200_sxm"), Method())
 
 
 @pytest.mark.parametrize("quick", [True, False])
@@ -129,6 +166,30 @@ def test_more_ranks_than_gpus_are_refused(monkeypatch):
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match="4 ranks on this node and 2 GPUs"), team("cuda"):
         pass
+
+
+def test_nodes_with_unlike_many_ranks_are_refused_on_every_rank():
+    pytest.importorskip("torch")
+    code = (
+        "from profilers.team import team\n"
+        "from aiconf.errors import UserError\n"
+        "try:\n    with team('cpu'):\n        print('joined')\n"
+        "except UserError as error:\n    print(error)\n"
+    )
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    each = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True,
+            env=os.environ | each | {"RANK": str(rank), "LOCAL_WORLD_SIZE": str(rank + 1)},
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    for process in started:
+        said, _ = process.communicate(timeout=120)
+        assert said.startswith("nodes have 1 and 2 ranks: give torchrun the same"), said
 
 
 def test_a_port_in_use_is_one_line(monkeypatch):

@@ -5,9 +5,11 @@ import pytest
 
 from profilers import nixl
 from profilers.device import planned
+from profilers.measure import Bench, Refused, Timed
 from profilers.nixl_peer import Peer
+from profilers.operator import Point
 from profilers.source import Source
-from profilers.timing import method_of
+from profilers.timing import Samples, method_of
 
 (OPERATOR,) = nixl.OPERATORS
 KEY = {
@@ -80,6 +82,40 @@ def test_lines_are_of_the_memories_that_engines_move_between(quick):
         assert max(line.values) * line.fixed["block_bytes"] <= 1 << 30
         work = OPERATOR.work({**line.fixed, "blocks": 2})
         assert work.read == work.written == 2 * line.fixed["block_bytes"]
+
+
+@pytest.mark.parametrize(
+    ("system", "path", "start", "rate"),
+    [("h200_sxm", "node", "vram", 450e9), ("h200_sxm", "network", "vram", 100e9),
+     ("h200_sxm", "network", "dram", 100e9), ("gb200", "network", "vram", 900e9),
+     ("gb200", "network", "dram", 200e9), ("h200_sxm", "node", "dram", 0.0),
+     ("h200_sxm", "local", "vram", 0.0)],
+)  # fmt: skip
+def test_the_link_bounds_a_transfer(monkeypatch, system, path, start, rate):
+    monkeypatch.delenv("UCX_MAX_RMA_RAILS", raising=False)
+    key = KEY | {"path": path, "from": start, "to": "vram"}
+    assert OPERATOR.least(planned(system), key) == (64 * 4096 / rate if rate else 0.0)
+
+
+@pytest.mark.parametrize(("told", "rails"), [("1", 1), ("4", 4), ("", 2), ("auto", 2)])
+def test_a_transfer_over_several_cards_is_as_fast_as_all_of_them(monkeypatch, told, rails):
+    monkeypatch.setenv("UCX_MAX_RMA_RAILS", told)
+    key = KEY | {"path": "network"}
+    assert OPERATOR.least(planned("h200_sxm"), key) == 64 * 4096 / (50e9 * rails)
+
+
+def test_a_transfer_that_beats_its_link_is_refused():
+    device, key = planned("h200_sxm"), KEY | {"path": "node", "from": "vram", "to": "vram"}
+    point = Point(OPERATOR, OPERATOR.kernels[0], key)
+    bench = Bench(device, method_of("cuda"), 0, None)
+    light = 64 * 4096 / 450e9
+    fast, slow = (
+        bench.judge(point, Samples(np.full(11, share * light), None), 0.0, 1)
+        for share in (0.97, 0.99)
+    )
+    assert isinstance(fast, Refused)
+    assert "beats the speed of light" in fast.why
+    assert isinstance(slow, Timed)
 
 
 def test_over_ranks_it_is_the_path_between_nodes(monkeypatch):

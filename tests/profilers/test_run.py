@@ -19,7 +19,7 @@ from profilers import catalog, facts, gemm, journal
 from profilers.journal import Journal
 from profilers.operator import Line
 from profilers.plan import Job, plan
-from profilers.run import Progress, _Loop, run
+from profilers.run import Progress, _Loop, clock, replay, run
 from profilers.tables import finish
 from profilers.team import Alone
 from profilers.timing import Method
@@ -166,6 +166,44 @@ def test_a_point_that_the_budget_cannot_pay_is_passed_by(small, cpu, tmp_path):
     assert run(JOB, found, cpu, METHOD, tmp_path, lambda _line: None, budget=60.0)
     assert points(tmp_path)
     assert not any(name.endswith(" m=64") for name in points(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.0, "0 s"), (0.2, "1 s"), (60.0, "1 min 00 s"), (185.0, "3 min 05 s"),
+     (7800.0, "2 h 10 min")],
+)  # fmt: skip
+def test_times_are_said_with_their_units(seconds, said):
+    assert clock(seconds) == said
+
+
+def test_the_first_point_of_a_kernel_does_not_set_the_pace():
+    """It compiles and loads; the others of a budget do not."""
+    progress = Progress()
+    progress.count("a", 1.0, 60.0, refused=False)
+    assert progress.pace == 1.0
+    progress.count("b", 1.0, 0.1, refused=True)  # ended before it ran
+    progress.count("b", 1.0, 60.0, refused=False)
+    progress.count("a", 1.0, 2.0, refused=False)
+    progress.count("b", 1.0, 4.0, refused=True)
+    assert progress.pace == 3.0
+    assert progress.seconds == pytest.approx(126.1)
+    assert (progress.measured, progress.refused) == (3, 2)
+
+
+def test_a_resumed_run_knows_the_pace_without_the_first_points_of_its_sessions(small, cpu):
+    found = plan(JOB, cpu, METHOD)
+    names = [found.point(0, place).name for place in range(4)]
+    cost = float(found.refinement.tracks[0].cost[0])
+    records = [JOB.record()]
+    for wall, *two in ((50.0, *names[:2]), (70.0, *names[2:])):
+        records.append({"kind": "session"})
+        for name, taken in zip(two, (wall, 2.0 * cost), strict=True):
+            records.append({"kind": "point", "point": name, "seconds": 1e-3, "wall": taken})
+    progress = replay(found, journal.Reading(tuple(records), 0))
+    assert progress.pace == pytest.approx(2.0, rel=0.1)
+    assert progress.seconds == pytest.approx(120.0 + 4.0 * cost)
+    assert not progress.warm
 
 
 @pytest.mark.parametrize(("elapsed", "line"), [(50.0, 1), (70.0, 0)])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import shutil
-import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiconf.errors import UserError
+from aiconf.perf.commit import Change, changing
 from aiconf.perf.convert.columns import Context
 from aiconf.perf.convert.recipes import RECIPES
 from aiconf.perf.convert.source import (
@@ -24,7 +23,7 @@ from aiconf.perf.convert.source import (
     gpus_per_node,
     source_files,
 )
-from aiconf.perf.convert.write import file_facts, write_manifest, write_table
+from aiconf.perf.convert.write import file_facts, write_table
 from aiconf.perf.manifest import MANIFEST, read_manifest
 from aiconf.perf.schema import SCHEMAS, SECONDS, Schema, schema_of
 
@@ -77,17 +76,13 @@ def import_tables(
     for table in only:
         schema_of(table)
     date = date or datetime.datetime.now(datetime.UTC).date().isoformat()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        entries: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = []
+    with changing(out) as change:
         for system in dict.fromkeys(systems):
-            tables = _import_system(package, system, staging, date, only)
+            tables = _import_system(package, system, change, date, only)
             progress(f"{system}: {len(tables)} tables, {sum(e['rows'] for e in tables):,} rows")
             entries += tables
-        _move_in(staging, out, entries, systems, only)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        _commit(change, entries, systems, only)
     return ImportSummary(
         tables=len(entries),
         rows=sum(e["rows"] for e in entries),
@@ -97,7 +92,7 @@ def import_tables(
 
 
 def _import_system(
-    package: Package, system: str, out: Path, date: str, only: Sequence[str]
+    package: Package, system: str, change: Change, date: str, only: Sequence[str]
 ) -> list[dict[str, Any]]:
     groups: dict[tuple[str, str], list[SourceFile]] = defaultdict(list)
     for file in source_files(package, system):
@@ -112,11 +107,11 @@ def _import_system(
             _add(tables[backend, table], chosen, context, package)
     entries = []
     for (backend, table), rows in sorted(tables.items()):
-        relative = f"{system}/{backend}/{table}.parquet"
+        fresh = change.path((system, backend, table))
         data = _sorted(rows.parts, SCHEMAS[table])
-        write_table(data, SCHEMAS[table], out / relative)
+        write_table(data, SCHEMAS[table], fresh)
         entries.append(_describe(package, (system, backend, table), rows, len(data), date))
-        entries[-1] |= file_facts(out / relative)
+        entries[-1] |= file_facts(fresh)
     return entries
 
 
@@ -209,24 +204,14 @@ def _describe(
     }
 
 
-def _move_in(
-    staging: Path, out: Path, entries: Sequence[dict[str, Any]], systems: Iterable[str],
-    only: Sequence[str],
-) -> None:  # fmt: skip
-    """Move finished tables to ``out``; the manifest, which makes them valid, goes last."""
+def _commit(
+    change: Change, entries: Sequence[dict[str, Any]], systems: Iterable[str], only: Sequence[str]
+) -> None:
+    """Put finished tables beside those of the folder that the import does not replace."""
     old: list[dict[str, Any]] = []
-    if (out / MANIFEST).is_file():
-        old = read_manifest(out)["tables"]
+    if (change.out / MANIFEST).is_file():
+        old = read_manifest(change.out)["tables"]
     fresh = set(systems)
     kept = [e for e in old if e["system"] not in fresh or (only and e["table"] not in only)]
-    for entry in entries:
-        relative = Path(entry["system"], entry["backend"], f"{entry['table']}.parquet")
-        (out / relative).parent.mkdir(parents=True, exist_ok=True)
-        (staging / relative).replace(out / relative)
-    wanted = {(e["system"], e["backend"], e["table"]) for e in (*kept, *entries)}
-    for entry in old:
-        place = (entry["system"], entry["backend"], entry["table"])
-        if place not in wanted:
-            Path(out, *place[:2], f"{place[2]}.parquet").unlink(missing_ok=True)
     left_out = [f"{'/'.join(at)}: copy of {origin}" for at, origin in sorted(COPIES.items())]
-    write_manifest(out, [*kept, *entries], left_out)
+    change.commit([*kept, *entries], left_out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,5 +91,8 @@ def write_manifest(
     ordered = sorted(entries, key=lambda e: (e["system"], e["backend"], e["table"]))
     lines += [",\n".join("  " + json.dumps(entry) for entry in ordered), " ]\n}\n"]
     fresh = out / f".{MANIFEST}.new"
-    fresh.write_text("\n".join(lines), encoding="utf-8")
+    with fresh.open("w", encoding="utf-8") as file:
+        file.write("\n".join(lines))
+        file.flush()
+        os.fsync(file.fileno())
     fresh.replace(out / MANIFEST)

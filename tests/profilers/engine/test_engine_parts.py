@@ -1,9 +1,15 @@
 """Points, loads, model folders, command lines and logs of engines."""
 
+import contextlib
 import dataclasses
 import importlib.util
 import json
+import os
+import signal
+import socket
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -151,13 +157,11 @@ def test_an_engine_that_is_missing_or_unknown_is_said():
 
 
 def test_a_port_in_use_is_said():
-    import socket
-
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(UserError, match=f"port {port} .* is in use"):
+        with pytest.raises(UserError, match=f"port {port} .* is in use, perhaps by a server that"):
             free_port("127.0.0.1", port)
     assert free_port("127.0.0.1", 0) > 0
 
@@ -194,6 +198,58 @@ def test_a_server_that_fails_or_hangs_is_reported_with_its_log(tmp_path, wait):
     assert not slow.alive()
 
 
+_KILLED = """
+import sys, time
+from pathlib import Path
+from profilers.engine.server import Running
+words = [sys.executable, sys.argv[1], "--port", sys.argv[2]]
+running = Running.start(words, Path(sys.argv[3]), "127.0.0.1", int(sys.argv[2]))
+print(running.process.pid, running.guard.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def answers(port):
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def until(condition, seconds=20.0):
+    limit = time.monotonic() + seconds
+    while not condition() and time.monotonic() < limit:
+        time.sleep(0.05)
+    return condition()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills a process")
+def test_a_killed_profiler_leaves_no_server(tmp_path):
+    port = free_port("127.0.0.1", 0)
+    words = [sys.executable, "-c", _KILLED, str(SCRIPT), str(port), str(tmp_path / "log")]
+    with subprocess.Popen(words, cwd=SCRIPT.parents[3], stdout=subprocess.PIPE) as process:
+        started = [int(word) for word in process.stdout.readline().split()]
+        try:
+            assert until(lambda: answers(port))
+            process.kill()
+            process.wait()
+            assert until(lambda: not answers(port))
+        finally:
+            for pid in started:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="ends a process group")
+def test_a_server_that_was_ended_leaves_no_guard(tmp_path, wait):
+    port = free_port("127.0.0.1", 0)
+    words = [sys.executable, str(SCRIPT), "--port", str(port)]
+    running = Running.start(words, tmp_path / "log", "127.0.0.1", port)
+    wait(running.ready(30))
+    assert running.guard.poll() is None
+    running.stop()
+    assert running.guard.poll() == 0
+
+
 def test_the_gpu_is_named_by_nvidia_smi(monkeypatch):
     monkeypatch.setattr(gpu, "_first", lambda: ("NVIDIA H200", "GPU-1"))
     found = gpu.device()
@@ -201,8 +257,12 @@ def test_the_gpu_is_named_by_nvidia_smi(monkeypatch):
     with pytest.raises(UserError, match=r"NVIDIA H200 \(h200_sxm\), not"):
         gpu.device("gb200")
     monkeypatch.setattr(gpu, "_first", lambda: ("Some GPU", "GPU-1"))
-    with pytest.raises(UserError, match="say which with --system"):
+    with pytest.raises(UserError, match="a Some GPU, which no system describes: describe it in"):
         gpu.device()
+    monkeypatch.setattr(gpu, "_first", lambda: ("NVIDIA H100 NVL", "GPU-1"))
+    for asked in ("", "h100_sxm"):
+        with pytest.raises(UserError, match=r"take systems/h100_sxm.yaml \(NVIDIA H100 80GB HBM3"):
+            gpu.device(asked)
     monkeypatch.setattr(gpu, "_first", lambda: ("", ""))
     with pytest.raises(UserError, match="no GPU"):
         gpu.device()

@@ -78,6 +78,25 @@ def test_a_second_run_measures_what_is_left_and_nothing_twice(tmp_path):
     assert [record["kind"] for record in again.records[first:]] == ["session"]
 
 
+def test_a_disturbed_point_is_not_repeated_when_the_time_is_spent(tmp_path, monkeypatch):
+    """It is neither refused nor lost: another session takes it up."""
+    monkeypatch.setattr(engine_run, "SPREAD", -1.0)
+    monkeypatch.setattr(engine_run._Keeping, "spent", lambda self: bool(self.walls or calls))
+    calls = []
+    seen = engine_run._seen
+
+    async def counted(*words):
+        calls.append(words)
+        return await seen(*words)
+
+    monkeypatch.setattr(engine_run, "_seen", counted)
+    said = []
+    assert engine_run.run(SETTINGS, H200, tmp_path, said.append)
+    assert len(calls) == 1
+    assert said[-1].startswith("the time is spent: ")
+    assert not journal.read(tmp_path).of("refused")
+
+
 def test_a_point_that_twice_ended_the_run_is_left_out(tmp_path):
     with journal.Journal(tmp_path) as book:
         book.write(SETTINGS.record())
