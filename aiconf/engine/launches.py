@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aiconf.engine.trait_schema import Block, Host
+from aiconf.engine.trait_schema import Block, Host, at
 from aiconf.model.operators import (
     GqaAttention,
     HyperConnection,
@@ -28,11 +28,11 @@ def blocks(operator: Operator) -> tuple[Block, ...]:
     return ()
 
 
-def launches(operator: Operator, host: Host) -> int:
+def launches(operator: Operator, host: Host, sm: int) -> int:
     """Return the kernels that one occurrence of ``operator`` launches outside a graph."""
     if isinstance(operator, HyperConnection):
         return 4  # one before and one after each block
-    return sum(host.block_launches[block] for block in blocks(operator)) or 1
+    return sum(at(host.block_launches[block], sm) for block in blocks(operator)) or 1
 
 
 def graph_kinds(spec: ModelSpec) -> frozenset[str]:

@@ -91,7 +91,7 @@ class StepModel:
         for operator in stage:
             self._add(operator)
             if not isinstance(operator, PipelineSend) and not self.fused(operator):
-                kernels = operator.count * launches(operator, traits.host)
+                kernels = operator.count * launches(operator, traits.host, gpu.sm)
                 launched[0] += kernels
                 launched[1] += kernels * isinstance(operator, ATTENTION)
         self._all = (self._rank, self._group, self._sampled)

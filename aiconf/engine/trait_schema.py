@@ -345,11 +345,12 @@ class Host:
 
     seconds_synchronous_per_layer: preparing an iteration, per layer of the model, where the host
     does that after the one before has ended (no asynchronous scheduling).
-    seconds_per_launch: launching one kernel outside a CUDA graph. block_launches: kernels of an
-    operator of routed experts, latent attention, its indexer, or a linear recurrence; any other
-    operator is one. waiting_blocks, waiting_exchanges: blocks, and exchanges of tokens, of which
-    each holds the host until the GPU has come to it, so that launching a pass adds to its time
-    instead of hiding behind it.
+    seconds_per_launch: launching one kernel outside a CUDA graph, with what Python does for it.
+    block_launches: calls of an operator of routed experts, latent attention, its indexer, or a
+    linear recurrence, by the smallest sm they hold for; any other operator is one.
+    waiting_blocks, waiting_exchanges: blocks, and exchanges of tokens, of which each holds the
+    host until the GPU has come to it, so that launching a pass adds to its time instead of hiding
+    behind it.
     seconds_exposed_per_layer: time of an iteration that is neither in its operators nor hidden
     behind them, however the host works, per layer of the model: gaps between kernels, small
     kernels that no table holds, input preparation and sampling outside the captured graph.
@@ -367,7 +368,7 @@ class Host:
     seconds_per_sequence: float
     seconds_synchronous_per_layer: float
     seconds_per_launch: float
-    block_launches: Mapping[Block, int]
+    block_launches: Mapping[Block, Mapping[int, int]]
     waiting_blocks: tuple[Block, ...]
     waiting_exchanges: tuple[Exchange, ...]
     seconds_per_request: float

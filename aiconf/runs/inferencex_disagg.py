@@ -2,7 +2,8 @@
 
 The decode batch decides how many requests are under way at once: the benchmark keeps 5 to 40 %
 more users than that, who wait for a slot, and that wait is most of TTFT. The file was written by
-``tools/inferencex_disagg.py`` from github.com/SemiAnalysisAI/InferenceX (Apache-2.0).
+``tools/inferencex_disagg.py`` from github.com/SemiAnalysisAI/InferenceX and the recipes that it
+names, github.com/NVIDIA/srt-slurm (both Apache-2.0).
 """
 
 from __future__ import annotations
@@ -24,11 +25,14 @@ _MODELS = {"deepseek-r1": "dsr1", "deepseek-v3": "dsr1", "gpt-oss-120b": "gptoss
 @dataclass(frozen=True)
 class Launched:
     """slots: requests that a decode rank runs at once. prompt_tokens, prompts: of one prefill
-    iteration of a rank; None: not stated."""
+    iteration of a rank. kv, memory: type of the cache, and memory setting of the decode side.
+    None: not stated."""
 
     slots: int
     prompt_tokens: int | None
     prompts: int | None
+    kv: str | None
+    memory: float | None
 
 
 @cache
@@ -44,6 +48,8 @@ def _table() -> dict[tuple[str, ...], dict[int, list[tuple[str, Launched]]]]:
                 int(row["slots"]),
                 int(row["prompt_tokens"]) if row["prompt_tokens"] else None,
                 int(row["prompts"]) if row["prompts"] else None,
+                row["kv"] or None,
+                float(row["memory"]) if row["memory"] else None,
             )
             for users in map(int, row["users"].split()):
                 found.setdefault(key, {}).setdefault(users, []).append((row["since"], told))

@@ -72,10 +72,11 @@ def _run(cells: Cells) -> MeasuredRun:
         apart = launched_apart(cells, load, prefill, workers, drafts=drafts is not None)
     deployment = Deployment(
         system, traits.name, cells["model"].strip(), precision, workers, prefill,
-        told.kv_dtype or kv_dtype(traits.name, version, date),
+        (apart and apart.kv) or told.kv_dtype or kv_dtype(traits.name, version, date),
         apart.slots if apart else told.max_sequences, told.token_budget,
         apart.prompt_tokens if apart else None, apart.prompts if apart else None,
-        told.poll, told.memory, drafts, past_facts(traits.name, version, date) + told.facts,
+        told.poll, (apart and apart.memory) or told.memory, drafts,
+        past_facts(traits.name, version, date) + told.facts,
     )  # fmt: skip
     note = "; ".join(dict.fromkeys(part for part in notes if part))
     return MeasuredRun(deployment, load, metrics, version, date, note)

@@ -184,7 +184,7 @@ def test_an_indexer_in_small_kernels_costs_milliseconds(step):
 def test_prompts_outside_graphs_pay_for_each_kernel_of_a_linear_layer(step):
     engine = step("Qwen3.5-397B-A17B", "h200_sxm", "sglang", "tp8")
     host = engine.traits.host
-    one = replace(host, block_launches={**host.block_launches, "linear": 1})
+    one = replace(host, block_launches={**host.block_launches, "linear": {0: 1}})
     short = replace(engine.traits, host=one, graphs=replace(engine.traits.graphs, prefill="none"))
     many = replace(engine.traits, graphs=replace(engine.traits.graphs, prefill="none"))
     batch = Batch.of(prefill_tokens=900)
@@ -194,7 +194,7 @@ def test_prompts_outside_graphs_pay_for_each_kernel_of_a_linear_layer(step):
         )[0]
         for traits in (short, many)
     ]
-    more = 45 * (host.block_launches["linear"] - 1) * host.seconds_per_launch
+    more = 45 * (host.block_launches["linear"][0] - 1) * host.seconds_per_launch
     assert times[1] - times[0] == pytest.approx(more)
 
 
@@ -215,7 +215,7 @@ def test_some_models_keep_prompts_out_of_graphs(step, model, kind):
     plain = told(engine, prefill="none")
     tokens = np.array([500.0])
     assert outside.launch_seconds(tokens) == pytest.approx(plain.launch_seconds(tokens))
-    assert inside.launch_seconds(tokens)[0] < 0.6 * outside.launch_seconds(tokens)[0]
+    assert inside.launch_seconds(tokens)[0] < 0.75 * outside.launch_seconds(tokens)[0]
 
 
 def test_text_models_are_in_no_list_of_sglang(step):

@@ -31,8 +31,8 @@ def test_four_waves_stand_for_ten(replayed):
     assert few.output_rate == pytest.approx(all_of_them.output_rate, rel=0.03)
     assert few.total_rate == pytest.approx(all_of_them.total_rate, rel=0.03)
     assert few.tpot == pytest.approx(all_of_them.tpot, rel=0.03)
-    assert few.ttft.p50 == pytest.approx(all_of_them.ttft.p50, rel=0.05)
-    assert few.ttft.mean == pytest.approx(all_of_them.ttft.mean, rel=0.05)
+    assert few.ttft.p50 == pytest.approx(all_of_them.ttft.p50, rel=0.1)
+    assert few.ttft.mean == pytest.approx(all_of_them.ttft.mean, rel=0.1)
     # The plain mean of four waves has a quarter of the first wave's wait for itself in it.
     assert np.mean(replayed(4).ttft) > 1.15 * all_of_them.ttft.mean
 
