@@ -101,11 +101,11 @@ def _prefill_settings(deployment: Deployment, place: Platform) -> Deployment:
     524288 for 32 ranks).
     """
     deployment = replace(deployment, max_sequences=None)  # those of the decode side
-    if deployment.prompt_tokens is not None:
-        return replace(deployment, token_budget=deployment.prompt_tokens)
-    ranks = deployment.prefill.parallel.dp if deployment.prefill else 1
     shared = place.traits.scheduler.budget_shared_by_dp
-    if ranks == 1 or not shared or deployment.token_budget is not None:
+    ranks = deployment.prefill.parallel.dp if deployment.prefill and shared else 1
+    if deployment.prompt_tokens is not None:
+        return replace(deployment, token_budget=deployment.prompt_tokens * ranks)
+    if ranks == 1 or deployment.token_budget is not None:
         return deployment
     return replace(deployment, token_budget=place.token_budget() * ranks)
 

@@ -76,7 +76,7 @@ def _run(cells: Cells) -> MeasuredRun:
         apart.slots if apart else told.max_sequences, told.token_budget,
         apart.prompt_tokens if apart else None, apart.prompts if apart else None,
         told.poll, (apart and apart.memory) or told.memory, drafts,
-        past_facts(traits.name, version, date) + told.facts,
+        past_facts(traits.name, version, date) + (apart.facts if apart else told.facts),
     )  # fmt: skip
     note = "; ".join(dict.fromkeys(part for part in notes if part))
     return MeasuredRun(deployment, load, metrics, version, date, note)

@@ -185,7 +185,7 @@ def disaggregated(
 ) -> Replay:
     """Replay ``prefill`` workers like ``before`` and ``decode`` workers like ``after``.
 
-    prompts: most that a prefill rank computes at once; None: as many as its tokens hold.
+    prompts: most that a prefill rank computes at once; None: as many as the engine runs.
     """
     first, second = before.step.parallel, after.step.parallel
     users = len(load) if load.arrival is not None else load.users
@@ -195,10 +195,12 @@ def disaggregated(
     near = prefill * first.gpus + decode * second.gpus <= system.nvlink_domain
     bandwidth = system.nvlink_bandwidth if near else system.network_bandwidth
     longest = int((load.prompt + load.output).max())
+    most = prompts or before.sequences
+    together = max(64, min(most, users, before.budget // int(load.prompt.min()) + 1))
     replay = DisaggregatedReplay(
         PrefillSide(
-            timer_of(before, 64, longest, load.images), prefill, first.dp, before.budget,
-            first.pp, prompts or before.budget,
+            timer_of(before, together, longest, load.images), prefill, first.dp, before.budget,
+            first.pp, most,
         ),
         DecodeSide(
             timer_of(after, rows, longest), lanes, second.dp, rows * second.dp,

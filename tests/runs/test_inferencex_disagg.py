@@ -36,3 +36,15 @@ def test_the_list_of_the_day_counts():
 )  # fmt: skip
 def test_what_is_not_listed_is_not_known(other):
     assert told(**other) is None
+
+
+def test_sglangs_recipes_are_read_for_one_rank():
+    """github.com/NVIDIA/srt-slurm, recipes/b200-fp8/8k1k_stp_maxtpt_3.yaml: 1,024 requests and
+    chunks of 65,536 for eight ranks, no --moe-a2a-backend."""
+    load = Traffic("closed", 8192, 1024, users=1024)
+    row = ROW | {"backend": "sglang", "precision": "fp8", "hardware": "B200 SXM"}
+    prefill = Workers(Parallel(dp=8), 3)
+    told = launched_apart(row, load, prefill, DECODE, drafts=False)
+    assert (told.slots, told.prompt_tokens, told.prompts) == (128, 8192, 1)
+    assert told.kv == "fp8"
+    assert dict(told.facts) == {"communication.all_to_all_automatic": False}

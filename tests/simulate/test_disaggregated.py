@@ -5,8 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from aiconf.engine.platform import platform
+from aiconf.model.library import load_model
+from aiconf.parallel import Parallel
+from aiconf.simulate.deployment import disaggregated, engine
 from aiconf.simulate.disaggregated import DecodeSide, DisaggregatedReplay, PrefillSide
 from aiconf.simulate.intake import IntakeCost
+from aiconf.simulate.lengths import uniform_lengths
+from aiconf.simulate.requests import Load
 
 
 def deployment(timer, *, prefill=2, decode=1, kv=1e9, transfer=1e-6, most=256):
@@ -108,3 +114,15 @@ def test_users_beyond_the_decode_slots_wait_for_one(timer, load):
     assert np.median(slots.ttft[steady]) > 3 * np.median(free.ttft[steady])
     rate = 240 / (np.sort(slots.last)[319] - np.sort(slots.last)[79])
     assert np.median(slots.ttft[steady]) == pytest.approx((80 - 64) / rate, rel=0.35)
+
+
+def test_hundreds_of_short_prompts_share_a_large_prefill_budget():
+    place = platform("h200_sxm", "vllm")
+    large = engine(
+        place, load_model("Llama-3.1-8B"), Parallel(1), isl=100, osl=8, token_budget=65536
+    )
+    load = Load(*uniform_lengths(np.random.default_rng(0), 600, 100, 8, 0.8), None, 300)
+    found = disaggregated(large, 1, large, 1, load)
+    assert found.spans.prompt_tokens.max() > 130 * 80  # in one iteration
+    few = disaggregated(large, 1, large, 1, load, prompts=4)
+    assert few.spans.prompt_tokens.max() <= 4 * 100
