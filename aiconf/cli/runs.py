@@ -140,7 +140,8 @@ def _parameters(found: Fitted) -> list[str]:
     """Every parameter with its interval, one line each."""
     lines = []
     for engine in found.engines:
-        lines.append(f"{engine.backend}, sm {engine.sm[0]} to {engine.sm[1]}")
+        host = f", {engine.cpu}" if engine.cpu else ""
+        lines.append(f"{engine.backend}, sm {engine.sm[0]} to {engine.sm[1]}{host}")
         lines += [
             f"  {name:32} {one.value:10.4g}  ({one.low:.4g} to {one.high:.4g})"
             for name, one in engine.facts.items()

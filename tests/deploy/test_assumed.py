@@ -150,6 +150,8 @@ TRAITS = {
         sglang={"--cuda-graph-backend-prefill": "None"},
     ),
     "graphs.prefill_limit_mla": FACT, "graphs.prefill_needs_plain": FACT,
+    "graphs.prefill_tokens": By("up to the largest of the sizes that are written"),
+    "graphs.prefill_excludes": By("the engine keeps these models' prompts out by itself"),
     "graphs.prefill_sizes": FACT, "graphs.bytes_per_size": FACT,
     "layouts.pipeline": LABEL, "layouts.pipeline_apart": LABEL, "layouts.dp_ranks": LABEL,
     "layouts.ep_sizes": LABEL, "layouts.rank_in_pod": LABEL,

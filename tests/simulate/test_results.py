@@ -118,7 +118,7 @@ def test_goodput_counts_requests_that_keep_every_target(timer, load):
     assert free.goodput == pytest.approx(free.request_rate)
     half = summarize(found, Sla(ttft=free.ttft.p50))
     assert half.attained == pytest.approx(np.mean(found.ttft <= free.ttft.p50))
-    assert 0.4 <= half.attained <= 0.8  # requests of one iteration see the same TTFT
+    assert 0.4 <= half.attained < 1.0  # many see the very same TTFT
     assert summarize(found, Sla(tpot=1e-9)).goodput == 0.0
 
 
