@@ -20,7 +20,7 @@ ATTENTION = (GqaAttention, MlaAttention, SparseBlock)  # what a piecewise graph 
 def blocks(operator: Operator) -> tuple[Block, ...]:
     """Return the blocks of many kernels that one occurrence of ``operator`` runs."""
     if isinstance(operator, Moe):
-        return ("experts",)
+        return ("mxfp4_experts",) if operator.dtype == "mxfp4" else ("experts",)
     if isinstance(operator, LinearScan):
         return ("linear",)
     if isinstance(operator, (MlaAttention, SparseBlock)):

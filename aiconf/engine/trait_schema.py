@@ -323,7 +323,7 @@ class Vision:
 
 
 Producer = Literal["norm", "attention", "activation"]
-Block = Literal["experts", "latent", "indexer", "linear"]
+Block = Literal["experts", "mxfp4_experts", "latent", "indexer", "linear"]
 Small = Literal[
     "norm",
     "qk_norm",
@@ -346,8 +346,9 @@ class Host:
     seconds_synchronous_per_layer: preparing an iteration, per layer of the model, where the host
     does that after the one before has ended (no asynchronous scheduling).
     seconds_per_launch: launching one kernel outside a CUDA graph, with what Python does for it.
-    block_launches: calls of an operator of routed experts, latent attention, its indexer, or a
-    linear recurrence, by the smallest sm they hold for; any other operator is one.
+    block_launches: calls of an operator of routed experts (in mxfp4, or else), latent attention,
+    its indexer, or a linear recurrence, by the smallest sm they hold for; any other operator is
+    one.
     waiting_blocks, waiting_exchanges: blocks, and exchanges of tokens, of which each holds the
     host until the GPU has come to it, so that launching a pass adds to its time instead of hiding
     behind it.
