@@ -106,8 +106,9 @@ def collective_seconds(
     ``normed``: the kernel that adds residual and norm, which may be another engine's (lender
     of ``all_reduce_norm``) and has no such switch; the norm's own traffic is not part of it.
     ``eager``: outside a CUDA graph, where the engine's own kernel was measured so.
-    Beyond one NVLink domain it is hierarchical (NCCL's tree of rails): the domain's own part,
-    then each GPU exchanges its shard over the network.
+    Beyond one NVLink domain it is NCCL's, for the engines' own kernels end there, and
+    hierarchical (its tree of rails): the domain's part, then each GPU exchanges its shard over
+    the network.
     """
     size = np.asarray(moved, dtype=np.float64)
     if ranks == 1:
@@ -115,7 +116,9 @@ def collective_seconds(
     system = tables.system
     inside = min(ranks, system.nvlink_domain)
     sources = [tables.backend, ""]
-    if normed and tables.borrowed("all_reduce_norm"):
+    if ranks > system.nvlink_domain:
+        sources = [""]
+    elif normed and tables.borrowed("all_reduce_norm"):
         sources = [tables.lenders["all_reduce_norm"]]
     time, origin = _domain_seconds(tables, sources, op, inside, size, eager)
     if ranks <= system.nvlink_domain:

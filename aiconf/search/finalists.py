@@ -9,7 +9,7 @@ engines and modes that keep the targets when replayed the best one wins.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -105,21 +105,42 @@ def _replacement(
     """The best of one engine whose replay keeps the targets, with its replay; and how many broke.
 
     Targets are tightened by powers of the factor by which ``first`` broke them; between
-    a power that was too little and one that was enough the exponent is halved.
+    a power that was too little and one that was enough the exponent is halved. That takes other
+    layouts for as wrong as the one that broke, so the best of each is replayed as it is, too.
     """
     best: tuple[Found, Summary] | None = None
     little, enough, power, failed = 0.0, math.inf, 1.0, 1
+    layouts = {_layouts(first)}
     for _ in range(_ROUNDS):
         found = _best(side, replace(request, sla=_tightened(request, first, broken, power)))
         seen = replayed(request, found) if found is not None else None
-        if found is None or seen is None:
+        if found is None:
+            enough = power  # nothing is left
+        elif seen is None:
             break
-        if keeps(request.sla, seen):
+        elif keeps(request.sla, seen):
             best, enough = (found, seen), power
         else:
             little, failed = power, failed + 1
+            layouts.add(_layouts(found))
         power = power + 1.0 if math.isinf(enough) else (little + enough) / 2.0
+    for _ in range(_ROUNDS):
+        found = _best(side, request, layouts)
+        if found is None or (
+            best is not None and worth(request, found, True) <= worth(request, best[0], True)
+        ):
+            break
+        seen = replayed(request, found)
+        if seen is not None and keeps(request.sla, seen):
+            return (found, seen), failed
+        failed += 1
+        layouts.add(_layouts(found))
     return best, failed
+
+
+def _layouts(found: Found) -> tuple[int, int]:
+    """Checkpoint and layout of both sides, as ``Candidates`` count them."""
+    return int(found.value("variant")), int(found.value("prefill_variant"))
 
 
 def keeps(sla: Sla, seen: Summary) -> bool:
@@ -151,9 +172,21 @@ def _tightened(request: Request, found: Found, seen: Summary, power: float) -> S
         tpot=lowered(sla.tpot, tpot, seen.tpot.mean),
         latency=lowered(sla.latency, latency, seen.latency.mean),
     )
-def _best(side: Side, request: Request) -> Found | None:
-    """The best candidate of an engine that meets the targets of ``request`` by the closed forms."""
-    eligible = np.flatnonzero(shortfall(request, side) <= 1.0)
+
+
+def _best(
+    side: Side, request: Request, without: Collection[tuple[int, int]] = ()
+) -> Found | None:
+    """The best candidate of an engine that meets the targets of ``request`` by the closed forms,
+    ``without`` those of some layouts."""
+    found = side.candidates
+    kept = shortfall(request, side) <= 1.0
+    for variant, prefill in without:
+        kept &= (found.variant != variant) | (found.prefill_variant != prefill)
+    eligible = np.flatnonzero(kept)
     if not len(eligible):
         return None
-    return Found(side, int(eligible[int(np.argmax(scores(request, side)[eligible]))]))
+    value = scores(request, side)[eligible]
+    tied = eligible[value == value.max()]
+    # As in the ranking: to fewer GPUs in use, then to the lower TTFT.
+    return Found(side, int(tied[np.lexsort((found.ttft[tied], found.gpus[tied]))[0]]))

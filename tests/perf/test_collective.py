@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from aiconf.engine.platform import platform
 from aiconf.perf.collective import collective_seconds, link_light, send_seconds
 from aiconf.perf.origin import Origin
 from aiconf.system import load_system
@@ -52,11 +53,14 @@ def test_without_tables_it_is_the_link_and_its_latency(hand_made):
     assert (origin == Origin.FALLBACK).all()
 
 
-def test_beyond_the_domain_the_network_is_added(hand_made):
-    tables = hand_made({"collective": rows("all_reduce", "bf16", 8, 2.0)})
+@pytest.mark.parametrize("backend", ["vllm", "sglang", "trtllm"])
+def test_beyond_the_domain_it_is_nccl_and_the_network(backend):
+    tables = platform("h100_sxm", backend).tables
     inside, _ = collective_seconds(tables, "all_reduce", 8, SIZES)
     outside, origin = collective_seconds(tables, "all_reduce", 16, SIZES)
-    assert (outside > inside).all()
+    network = SIZES / 8 / tables.system.network_bandwidth + 2 * tables.system.network_latency
+    assert (outside - network >= inside * (1 - 1e-9)).all()
+    assert (outside - network)[0] > 1.2 * inside[0]  # the engine's own kernel ends at the domain
     assert (origin == Origin.FALLBACK).all()
 
 

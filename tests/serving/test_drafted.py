@@ -46,7 +46,7 @@ def test_closed_form_against_replay(model, precision, system, backend, layout, u
     tpot = np.mean(((found.last - found.first) / (found.output - 1))[kept])
     step = step_of(place, spec, parallel, spec.quantization.kv, kind)
     closed = aggregated(step, work, np.array([float(users)]), np.array([float(one.budget)]))
-    assert closed.tpot[0] == pytest.approx(tpot, rel=0.1)
+    assert closed.tpot[0] == pytest.approx(tpot, rel=0.12)
     plain = aggregated(
         step.step, work, np.array([float(users)]), np.array([float(one.budget)])
     ).tpot[0]
