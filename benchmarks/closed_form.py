@@ -18,8 +18,9 @@ from aiconf.engine.platform import platform
 from aiconf.model import load_model
 from aiconf.search.space import layouts
 from aiconf.serving.aggregated import aggregated
-from aiconf.simulate.engine import EngineReplay, Limits
+from aiconf.simulate.engine import EngineReplay
 from aiconf.simulate.intake import IntakeCost
+from aiconf.simulate.limits import Limits
 from aiconf.simulate.requests import Load
 from aiconf.simulate.timer import IterationTimer
 from aiconf.workload import Workload

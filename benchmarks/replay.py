@@ -15,7 +15,8 @@ import numpy as np
 from aiconf.engine.platform import platform
 from aiconf.model import load_model
 from aiconf.parallel import Parallel
-from aiconf.simulate.engine import EngineReplay, Limits
+from aiconf.simulate.engine import EngineReplay
+from aiconf.simulate.limits import Limits
 from aiconf.simulate.requests import Load
 from aiconf.simulate.timer import IterationTimer
 

@@ -56,7 +56,9 @@ class Recipes:
 
     def __init__(self, clone: str) -> None:
         self._clone, self._newest, commit = clone, dict[str, str](), ""
-        for line in git(clone, "log", "--format=:%H", "--name-only", "--diff-filter=AM").split():
+        # A renamed file counts as added, under its new name.
+        listing = ("log", "--format=:%H", "--name-only", "--diff-filter=AM", "--no-renames")
+        for line in git(clone, *listing).splitlines():
             if line.startswith(":"):
                 commit = line[1:]
             else:
@@ -72,7 +74,10 @@ class Recipes:
         if path not in self._newest:
             return {}
         text = git(self._clone, "show", f"{self._newest[path]}:{path}")
-        told = yaml.load(text, Loader=yaml.CSafeLoader)
+        try:
+            told = yaml.load(text, Loader=yaml.CSafeLoader)
+        except yaml.YAMLError:
+            return {}  # left with the marks of a merge
         if variant:
             name, _, place = variant.partition("[")
             changes = told[name]

@@ -187,10 +187,14 @@ def _require_sense(found: Calibration, path: Path) -> None:
     """Refuse facts that are none, and figures that cannot be."""
     from aiconf.engine.curves import PARTS
     from aiconf.engine.trait_schema import Host
+    from aiconf.system import load_system, system_names
 
     known = {f"scales.{name}" for name in (*PARTS, "acceptance", "launch")}
     known |= {f"host.{field.name}" for field in fields(Host)}
+    hosts = {load_system(name).cpu for name in system_names()}
     for engine in found.engines:
+        if engine.cpu not in hosts | {""}:
+            raise unknown(f"processor in calibration {path}", engine.cpu, sorted(hosts - {""}))
         for name, one in engine.facts.items():
             if name not in known:
                 raise unknown(f"parameter in calibration {path}", name, sorted(known))

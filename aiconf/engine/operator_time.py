@@ -43,8 +43,9 @@ from aiconf.perf.wide_moe import wide_moe_seconds
 class OperatorTimer:
     """Times one occurrence of an operator.
 
-    hidden: width of the model. graph_sizes: captured batch sizes, ascending. norm_limit: largest
-    message in bytes whose all-reduce also adds the residual and norms; 0: none.
+    hidden: width of the model. graph_sizes: captured batch sizes, ascending. prompt_graph: tokens
+    up to which iterations with prompts run in a graph. norm_limit: largest message in bytes whose
+    all-reduce also adds the residual and norms; 0: none.
     """
 
     tables: Tables
@@ -52,6 +53,7 @@ class OperatorTimer:
     parallel: Parallel
     hidden: int
     graph_sizes: Array
+    prompt_graph: int
     norm_limit: float
 
     def timed(self, operator: Operator) -> tuple[str, tuple[Array, Origins]]:
@@ -108,13 +110,14 @@ class OperatorTimer:
     def _collective(self, operator: Collective, moved: Array) -> tuple[Array, Origins]:
         """An all-reduce takes the kernel that also norms as far as the engine uses it.
 
-        Iterations beyond the largest captured graph launch theirs one by one.
+        Iterations beyond every captured graph, of decodes or with prompts, launch theirs one by
+        one.
         """
         shape = (self.tables, operator.op, operator.ranks, moved)
         time, origin = collective_seconds(*shape)
-        if self.traits.graphs.prefill == "captured" and len(self.graph_sizes):
+        if len(self.graph_sizes):
             later, other = collective_seconds(*shape, eager=True)
-            outside = self.graph_sizes[-1] < TOKENS
+            outside = max(self.graph_sizes[-1], self.prompt_graph) < TOKENS
             time, origin = np.where(outside, later, time), np.where(outside, other, origin)
         norms_next = operator.op == "all_reduce" and operator.where != "qk_norm"
         if not norms_next or not self.norm_limit:

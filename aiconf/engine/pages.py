@@ -146,7 +146,9 @@ def _group_size(counts: list[int], most_padding: float) -> int:
     return most if most < least * most_padding else least
 
 
-def _packed(layers: list[LayerGroup], kv: str, rule: SharedPages, block: int, pp: int) -> Pages:
+def _packed(
+    layers: list[LayerGroup], kv: str, rule: SharedPages, block: int, pp: int
+) -> Pages | None:
     """Several caches per layer (DeepSeek-V4), with pages of a few sizes."""
     full: Counter[int] = Counter()  # page bytes -> layers
     passing: dict[tuple[int, int], Counter[int]] = {}  # (block, window) -> the same
@@ -156,6 +158,8 @@ def _packed(layers: list[LayerGroup], kv: str, rule: SharedPages, block: int, pp
             full[page] += count
         else:
             passing.setdefault((tokens, window), Counter())[page] += count
+    if not full:  # nothing but windows: each is allocated as the engine allocates one
+        return None
     deep = [max(full.values())] + [max(each.values()) for each in passing.values()]
     size = min(range(deep[0], max(deep) + 1), key=lambda d: (sum(-count % d for count in deep), -d))
     slots = Counter(full)

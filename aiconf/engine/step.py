@@ -79,11 +79,17 @@ class StepModel:
         largest = traits.largest_graph(gpu.memory_bytes, gpu.sm, parallel.stage_gpus)
         sizes = traits.graph_sizes(most, largest)
         self._graph_sizes = np.array(sizes, dtype=np.float64)
-        self._timer = OperatorTimer(
-            tables, traits, parallel, spec.hidden, self._graph_sizes,
-            traits.norm_limit(gpu.sm, parallel.tp),
-        )  # fmt: skip
         stage = (*(operators(spec, parallel) if stage is None else stage), *beside)
+        self._prompt_graph = traits.prefill_graph_tokens(
+            sizes, traits.token_budget(gpu.memory_bytes, gpu.sm, parallel.dp), parallel,
+            mla=any(isinstance(one, (MlaAttention, SparseBlock)) for one in stage),
+            disaggregated=False, kinds=graph_kinds(spec),
+        )  # fmt: skip
+        fused = parallel.tp <= tables.system.nvlink_domain  # the fused kernels end there
+        self._timer = OperatorTimer(
+            tables, traits, parallel, spec.hidden, self._graph_sizes, self._prompt_graph,
+            traits.norm_limit(gpu.sm, parallel.tp) if fused else 0.0,
+        )  # fmt: skip
         scale = traits.scales.get("attention", 1.0)
         self._attention = AttentionTimer(tables, stage, kv_dtype, scale)
         self._linear = LinearTimer(tables, stage, scale)
@@ -101,11 +107,6 @@ class StepModel:
         self._exposed = traits.host.seconds_exposed_per_layer * layers
         if not traits.asynchronous(parallel):
             self._exposed += traits.host.seconds_synchronous_per_layer * layers
-        self._prompt_graph = traits.prefill_graph_tokens(
-            sizes, traits.token_budget(gpu.memory_bytes, gpu.sm, parallel.dp), parallel,
-            mla=any(isinstance(one, (MlaAttention, SparseBlock)) for one in stage),
-            disaggregated=False, kinds=graph_kinds(spec),
-        )  # fmt: skip
         each = traits.host.seconds_per_launch * traits.scales.get("launch", 1.0)
         self._launch = (launched[0] * each, launched[1] * each)
         self._waits = self._launching_waits(stage)

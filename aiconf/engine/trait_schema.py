@@ -62,10 +62,12 @@ class Scheduler:
         async_with_pipeline: also under pipeline parallelism.
     budget_shared_by_dp: the token budget is divided among attention-DP ranks.
     prefill_token_cap: most prompt tokens of one prefill batch, chunked or not; None: no cap.
-    output_reserve: share of a request's remaining output tokens for which KV blocks must be
-        free when it is admitted: 0 admits on the prompt alone (and preempts later), 1 never
-        evicts. output_reserve_cap: output tokens counted at most, None: all.
-    output_reserve_dp: the same share under attention DP.
+    output_reserve: share of the output tokens still to come of running requests for which KV
+        blocks must stay free when another is admitted: 0 admits on prompts alone (and preempts
+        later), 1 never evicts. output_reserve_dp: the same under attention DP.
+        output_reserve_floor: what remains of that share after output_reserve_steps decode
+        iterations (0: it stays). output_reserve_new: share of the new request's own output, of
+        which output_reserve_cap tokens count at most (None: all).
     balance_wait: iterations for which prompts are held until every attention-DP rank has one, at
         most; balance_more: for which they are held then, so that more may come. 0: not held.
     """
@@ -82,7 +84,10 @@ class Scheduler:
     output_reserve_dp: float
     balance_wait: int
     balance_more: int
+    output_reserve_new: float
     output_reserve_cap: int | None
+    output_reserve_floor: float
+    output_reserve_steps: int
     tiers: tuple[Tier, ...]
 
 

@@ -3,6 +3,8 @@
 Kept apart from its reader so that pydantic is imported only when a model is read.
 """
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from aiconf.model.spec import Precision
@@ -37,7 +39,7 @@ class AttentionFile(Strict):
     index_heads: int = 0
     index_dim: int = 0
     index_topk: int = 0
-    compress: int = 0
+    compress: Literal[0, 4, 128] = 0
     output_groups: int = 0
     output_rank: int = 0
 

@@ -20,14 +20,13 @@ def rotary_rows(config: _Figures, positions: int) -> tuple[int, ...]:
     Angles that are stretched linearly need rows for all that they are stretched to; a base of
     its own for windowed layers (Gemma 3) is a table of its own.
     """
-    by_layer = config.get("rope_parameters")
-    kinds = [kind for kind in by_layer.values() if isinstance(kind, Mapping)] if isinstance(
-        by_layer, Mapping
-    ) else []  # fmt: skip
+    stated = config.get("rope_parameters")  # one rope, or one for each kind of layer
+    by_layer = stated.values() if isinstance(stated, Mapping) else ()
+    kinds = [kind for kind in by_layer if isinstance(kind, Mapping)]
     if kinds:
         rows = tuple(int(positions * _stretched(kind)) for kind in kinds)
     else:
-        rows = (int(positions * _stretched(config.get("rope_scaling"))),)
+        rows = (int(positions * _stretched(stated or config.get("rope_scaling"))),)
         if config.get("rope_local_base_freq") is not None:
             rows = (*rows, positions)
     return () if rows == (positions,) else rows

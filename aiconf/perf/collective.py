@@ -118,7 +118,7 @@ def collective_seconds(
     sources = [tables.backend, ""]
     if ranks > system.nvlink_domain:
         sources = [""]
-    elif normed and tables.borrowed("all_reduce_norm"):
+    if normed and tables.borrowed("all_reduce_norm"):
         sources = [tables.lenders["all_reduce_norm"]]
     time, origin = _domain_seconds(tables, sources, op, inside, size, eager)
     if ranks <= system.nvlink_domain:

@@ -109,11 +109,15 @@ def _flop(shape: Experts, tokens: Array) -> Array:
     return 2.0 * products * pairs * shape.hidden * shape.inter / shape.tp
 
 
-def _rate(rows: Columns, shape: Experts) -> float:
-    """FLOP/s by which the largest measured batch differs from the one before it."""
-    tokens, first = np.unique(rows["tokens"].astype(np.float64), return_index=True)
-    seconds = rows["seconds"][first]
-    return float(np.diff(_flop(shape, tokens[-2:]))[0] / np.diff(seconds[-2:])[0])
+def _rate(rows: Columns, shape: Experts) -> float | None:
+    """FLOP/s by which the largest measured batch differs from the one before it; None: not seen."""
+    seconds = dict(zip(rows["tokens"].astype(float).tolist(), rows["seconds"], strict=True))
+    if len(seconds) < 2:  # of rows alike the last is the preferred one, as everywhere
+        return None
+    before, last = sorted(seconds)[-2:]
+    longer = float(seconds[last] - seconds[before])
+    work = _flop(shape, np.array([before, last]))
+    return float(work[1] - work[0]) / longer if longer > 0.0 else None
 
 
 def _named_instead(
@@ -136,6 +140,8 @@ def _named_instead(
         return rows
     other, near = _split_rows(*found)
     rate, measured = _rate(other, near), _rate(rows, shape)
+    if rate is None or measured is None:
+        return rows
     more = _flop(shape, rows["tokens"].astype(np.float64)) * (1.0 / rate - 1.0 / measured)
     return {**rows, "seconds": rows["seconds"] + np.maximum(more, 0.0)}
 

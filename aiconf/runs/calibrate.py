@@ -56,6 +56,7 @@ _LEAST_GROUPS = 6  # of a spread for groups that were not measured
 _WIDER = 2.4
 _BORROWED_ROWS = 20.0  # weight of the unmeasured spread in that of a measured group, in rows
 _FEWEST_ROWS = 4  # of a group with a spread of its own
+_LOW, _HIGH = LEVELS.index(0.1), LEVELS.index(0.9)
 
 
 @dataclass(frozen=True)
@@ -245,8 +246,13 @@ def _spread(metric: str, mode: str, part: Sequence[Observed], least: float) -> S
 def _measured(
     metric: str, mode: str, values: Sequence[Observed], own: Sequence[Observed]
 ) -> list[Spread]:
-    """Spreads of the groups themselves, mixed with that of all groups for want of runs."""
+    """Spreads of the groups themselves, mixed with that of all groups for want of runs.
+
+    A group whose middle lies where not one in ten of all does has none: its runs did something
+    else than they say, which others like it will not. Each holds the prediction.
+    """
     errors, weights = _weighted(metric, values)
+    common = _quantiles(errors, weights)
     weights = weights / weights.sum() * _BORROWED_ROWS
     groups: dict[Group, list[float]] = defaultdict(list)
     for one in own:
@@ -254,7 +260,7 @@ def _measured(
             groups[one.group].append(one.errors[metric])
     found = []
     for (system, backend, model, _), mine in sorted(groups.items()):
-        if len(mine) < _FEWEST_ROWS:
+        if len(mine) < _FEWEST_ROWS or not common[_LOW] <= np.median(mine) <= common[_HIGH]:
             continue
         # What others show is how far runs lie from their group's middle, not where that is.
         middle = float(np.median(mine)) * len(mine) / (len(mine) + _BORROWED_ROWS)
@@ -265,7 +271,7 @@ def _measured(
             Spread(
                 metric,
                 mode,
-                _quantiles(mixed, mass),
+                _around_zero(_quantiles(mixed, mass)),
                 1,
                 len(mine),
                 system,
@@ -274,6 +280,16 @@ def _measured(
             )
         )
     return found
+
+
+def _around_zero(quantiles: tuple[float, ...]) -> tuple[float, ...]:
+    """Quantiles whose outer ones are moved as far as an 80 % interval needs to hold the
+    prediction itself."""
+    low, high = max(quantiles[_LOW], 0.0), min(quantiles[_HIGH], 0.0)
+    return tuple(
+        round(one - low if place <= _LOW else one - high if place >= _HIGH else one, 3)
+        for place, one in enumerate(quantiles)
+    )
 
 
 def _weighted(metric: str, part: Sequence[Observed]) -> tuple[Array, Array]:

@@ -105,12 +105,13 @@ def _rules() -> Sequence[Rule]:
 
 def _rule(cells: Cells, backend: str, load: Traffic) -> Rule | None:
     """The rule about a row of InferenceX, if any."""
-    if not _published(cells, load):
+    if not published(cells, load):
         return None
     return next((rule for rule in _rules() if rule.matches(cells, backend, load)), None)
 
 
-def _published(cells: Cells, load: Traffic) -> bool:
+def published(cells: Cells, load: Traffic) -> bool:
+    """Whether InferenceX made the row, as its own files or copies of them say."""
     told = cells.get("source", "") + cells.get("isl_osl_note", "")
     return load.kind == "closed" and ("InferenceX" in told or "InferenceMAX" in told)
 
@@ -162,7 +163,7 @@ def engine_settings(
     """
     if "AIC_fields" in cells.get("notes", "") and "InferenceX" not in cells.get("source", ""):
         return _generated(cells, backend, load)
-    if not _published(cells, load):
+    if not published(cells, load):
         return Settings()
     rule = _rule(cells, backend, load)
     if rule is None:

@@ -18,7 +18,7 @@ from aiconf.runs.inferencex_disagg import launched_apart
 from aiconf.runs.layouts import aggregated_workers, both_sides, by_rank_batch, runnable
 from aiconf.runs.measured import Deployment, MeasuredRun, Metrics, Row
 from aiconf.runs.names import model_of
-from aiconf.runs.protocols import engine_settings, launched
+from aiconf.runs.protocols import engine_settings, launched, published
 from aiconf.runs.speculation import speculation
 
 # Without these a file is of another form.
@@ -68,7 +68,7 @@ def _run(cells: Cells) -> MeasuredRun:
     notes.append(assumed)
     told = engine_settings(cells, traits.name, load, drafts)
     apart = None
-    if prefill is not None:
+    if prefill is not None and published(cells, load):
         apart = launched_apart(cells, load, prefill, workers, drafts=drafts is not None)
     deployment = Deployment(
         system, traits.name, cells["model"].strip(), precision, workers, prefill,

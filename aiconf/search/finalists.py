@@ -133,7 +133,7 @@ def _replacement(
         seen = replayed(request, found)
         if seen is not None and keeps(request.sla, seen):
             return (found, seen), failed
-        failed += 1
+        failed += seen is not None
         layouts.add(_layouts(found))
     return best, failed
 

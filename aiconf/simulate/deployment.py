@@ -12,14 +12,16 @@ from aiconf.engine.engine import Platform
 from aiconf.engine.speculation import Speculation
 from aiconf.engine.stages import chunk_share
 from aiconf.engine.step import StepModel
-from aiconf.engine.trait_schema import Host
+from aiconf.engine.trait_schema import Host, Scheduler
 from aiconf.errors import UserError
 from aiconf.model.spec import ModelSpec
 from aiconf.parallel import Parallel
 from aiconf.simulate.disaggregated import DecodeSide, DisaggregatedReplay, PrefillSide
-from aiconf.simulate.engine import EngineReplay, Limits
+from aiconf.simulate.engine import EngineReplay
 from aiconf.simulate.intake import IntakeCost
+from aiconf.simulate.limits import Limits
 from aiconf.simulate.requests import Load, Replay
+from aiconf.simulate.reserve import Reserve
 from aiconf.simulate.spans import Spans
 from aiconf.simulate.timer import IterationTimer
 from aiconf.workload import Images
@@ -147,6 +149,16 @@ def aggregated(
     return _lane(found, load, wait, seed, float(chunk_share(pp, busy * others / (pp - 1.0))))
 
 
+def reserve_of(scheduler: Scheduler, dp: int) -> Reserve:
+    """Return the room for outputs that an engine with ``dp`` attention ranks keeps."""
+    return Reserve(
+        scheduler.output_reserve_new,
+        scheduler.output_reserve_dp if dp > 1 else scheduler.output_reserve,
+        scheduler.output_reserve_floor, scheduler.output_reserve_steps,
+        scheduler.output_reserve_cap,
+    )  # fmt: skip
+
+
 def _lane(found: Engine, load: Load, wait: float, seed: int, share: float) -> Replay:
     """The replay of one lane with this ``chunk_share``."""
     parallel, traits = found.step.parallel, found.platform.traits
@@ -160,7 +172,7 @@ def _lane(found: Engine, load: Load, wait: float, seed: int, share: float) -> Re
         max_sequences=most,
         kv_tokens=found.kv_tokens / lanes,
         mixed=scheduler.policy == "mixed",
-        reserve=scheduler.output_reserve_dp if parallel.dp > 1 else scheduler.output_reserve,
+        reserve=reserve_of(scheduler, parallel.dp),
         chunked=scheduler.chunked_prefill or found.budget < longest,
         intake=IntakeCost(
             host.seconds_per_request + wait, host.intake_per_request, host.intake_per_token

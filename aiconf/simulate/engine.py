@@ -12,7 +12,6 @@ its iterations at once: k iterations take k times the middle one.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from heapq import heappop, heappush
 
 import numpy as np
@@ -20,37 +19,12 @@ import numpy as np
 from aiconf.engine.speculation import Speculation
 from aiconf.errors import UserError
 from aiconf.simulate.balance import Balance
-from aiconf.simulate.intake import NO_INTAKE, Intake, IntakeCost
+from aiconf.simulate.intake import Intake
+from aiconf.simulate.limits import Limits
 from aiconf.simulate.rank import Rank
 from aiconf.simulate.requests import Load, Replay
 from aiconf.simulate.spans import Row, Spans
 from aiconf.simulate.timer import IterationTimer
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Settings of the engine, each of one attention rank.
-
-    token_budget: tokens of an iteration. max_sequences: running sequences. kv_tokens: tokens
-    that the cache holds. mixed: prompts share iterations with decodes (else they go first).
-    chunked: a prompt may be split. reserve: share of a request's output for which the cache
-    must have room when it is admitted. jump: skip over equal iterations in closed form.
-    balance_wait, balance_more: see ``engine.trait_schema.Scheduler``. chunk_share: of an
-    iteration, after which the next one may start where no prompt ends and nothing decodes.
-    """
-
-    token_budget: int
-    max_sequences: int
-    kv_tokens: float
-    mixed: bool
-    chunked: bool = True
-    reserve: float = 0.0
-    lost: float = 8.0  # tokens of cache lost per sequence: half a block
-    intake: IntakeCost = NO_INTAKE
-    jump: bool = True
-    balance_wait: int = 0
-    balance_more: int = 0
-    chunk_share: float = 1.0
 
 
 class EngineReplay:
@@ -73,7 +47,7 @@ class EngineReplay:
         self._verified = speculation.verified if speculation else 1
         # Drafts that are not kept take room in the cache until they are found out.
         self._lost = limits.lost + self._verified - 1
-        self._ranks = [Rank() for _ in range(ranks)]
+        self._ranks = [Rank(limits.reserve.running) for _ in range(ranks)]
         self._prompt: list[int] = []
         self._left: list[int] = []  # output tokens still to come
         self._need: list[int] = []  # decode iterations that those after the first take
@@ -134,6 +108,7 @@ class EngineReplay:
     def _start(self, load: Load) -> None:
         count, self._images = len(load), load.images
         self._prompt, self._left = load.prompt.tolist(), load.output.tolist()
+        self._output = load.output.tolist()
         after = load.output - 1
         if self._speculation is not None:
             after = self._speculation.iterations(np.random.default_rng(self._seed), after)
@@ -173,12 +148,13 @@ class EngineReplay:
         limits = self._limits
         if rank.running + len(rank.prefill) >= limits.max_sequences:
             return False
-        held = rank.kv + rank.booked + (rank.running + len(rank.prefill) + 1) * self._lost
+        held = rank.kv + rank.booked + rank.share * rank.coming
+        held += (rank.running + len(rank.prefill) + 1) * self._lost
         return held + self._promise(request) <= limits.kv_tokens
 
     def _promise(self, request: int) -> float:
         """Tokens of cache that a request is promised when it is admitted."""
-        return self._prompt[request] + self._limits.reserve * self._left[request]
+        return self._prompt[request] + self._limits.reserve.of_new(self._left[request])
 
     def _prompt_work(self) -> bool:
         """Run one iteration with prompt tokens, if any rank has some; tell whether it did."""
@@ -263,7 +239,10 @@ class EngineReplay:
                 chunks.append((request, chunk))
                 budget -= chunk
         waiting = rank.waiting
-        while admit and waiting and budget > 0 and self._fits(rank, waiting[0]):
+        while admit and waiting and budget > 0 and not rank.full:
+            if not self._fits(rank, waiting[0]):
+                rank.full = True  # until a request leaves
+                break
             left = self._prompt[waiting[0]]
             if left > budget and not limits.chunked and chunks:
                 break
@@ -281,8 +260,8 @@ class EngineReplay:
         rank.prefill.remove(request)
         if self._first[request] < 0:
             self._first[request] = self._now
-        self._left[request] -= 1
-        rank.booked -= self._limits.reserve  # this token is computed; its cache entry comes next
+        rank.booked -= self._limits.reserve.of_new(self._left[request])
+        self._left[request] -= 1  # this token is computed; its cache entry comes next
         if self._left[request] == 0:
             self._end(rank, request, float(self._prompt[request]))
             return
@@ -291,10 +270,12 @@ class EngineReplay:
         self._joined += 1
         self._joined_at += self._now
         rank.gain += self._left[request] / self._need[request]
+        rank.coming += self._left[request]
         heappush(rank.ends, (self._step + self._need[request], rank.order, request))
 
     def _end(self, rank: Rank, request: int, held: float) -> None:
         rank.kv -= held
+        rank.full = False
         self._last[request] = self._now
         self._finished += 1
         if self._closed and self._next < len(self._prompt):
@@ -303,9 +284,12 @@ class EngineReplay:
     def _advance(self, steps: int) -> None:
         """Every running sequence decodes ``steps`` times; those at their end leave."""
         self._step += steps
+        reserve = self._limits.reserve
         for rank in self._ranks:
             rank.kv += steps * rank.gain
-            rank.booked -= self._limits.reserve * steps * rank.gain
+            rank.coming -= steps * rank.gain
+            if rank.running:
+                rank.share = max(reserve.least, rank.share - steps * reserve.decay)
             self._peak = max(self._peak, rank.kv)
             while rank.ends and rank.ends[0][0] <= self._step:
                 _, _, request = heappop(rank.ends)
@@ -317,7 +301,9 @@ class EngineReplay:
         rank.running -= 1
         rank.gain -= self._left[request] / self._need[request]
         if not rank.running:
-            rank.gain = 0.0  # without the rounding of many sums
+            rank.gain = rank.coming = 0.0  # without the rounding of many sums
+            if not rank.prefill:
+                rank.share = self._limits.reserve.running
 
     def _decode(self) -> None:
         """Run decode iterations up to the next event."""
@@ -373,6 +359,7 @@ class EngineReplay:
     def _postpone(self, rank: Rank) -> None:
         """The prompt admitted last gives up its cache and waits again."""
         request = rank.prefill.pop()
+        rank.full = False
         rank.kv -= self._done[request]
         rank.booked -= self._promise(request) - self._done[request]
         self._done[request] = 0
@@ -389,8 +376,13 @@ class EngineReplay:
         coming = self._left[request] * steps / self._need[request]
         left = max(1, round(coming))
         rank.kv -= self._prompt[request] + self._left[request] - coming
-        rank.booked -= self._limits.reserve * coming
+        rank.coming -= coming
         self._leave(rank, request)
+        rank.full = False
+        whole = sum(self._output[one] for _, _, one in rank.ends)
+        rank.share = self._limits.reserve.after_preemption(
+            rank.share, whole - rank.coming, whole, rank.running
+        )
         # What it has produced so far becomes part of its prompt.
         self._prompt[request] += self._left[request] - left
         self._done[request] = 0

@@ -123,6 +123,7 @@ def test_a_plain_kernel_adds_nothing():
          (800, 100)),
         ({"rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 8},
                               "sliding_attention": {"rope_type": "default"}}}, (800, 100)),
+        ({"rope_parameters": {"rope_type": "linear", "factor": 8}}, (800,)),
         ({"rope_scaling": {"rope_type": "linear", "factor": "8"}}, ()),
         ({"rope_scaling": {"rope_type": "linear", "factor": 1e300}}, ()),
         ({"rope_scaling": ["linear"], "rope_parameters": []}, ()),

@@ -85,21 +85,36 @@ def test_coverage_is_near_eighty_per_cent_on_groups_of_one_kind():
     assert validation(every)["tpot_mean"] == pytest.approx(0.16, abs=0.02)
 
 
+def shifted_groups(*shifts):
+    """Spreads of 20 groups of 40 runs, those named shifted as a whole."""
+    random, every = np.random.default_rng(1), []
+    for i in range(20):
+        shift = shifts[i] if i < len(shifts) else 0.0
+        every += observed((f"s{i}", "vllm", "m", "agg"), random.normal(shift, 0.1, 40))
+    return [one for one in spreads(every, every) if one.metric == "tpot" and one.mode == "agg"]
+
+
 def test_spreads_of_measured_groups_lie_where_their_runs_do():
-    random = np.random.default_rng(1)
-    out, own = [], []
-    for i in range(8):
-        group = (f"s{i}", "vllm", "m", "agg")
-        errors = random.normal(0.0, 0.1, 40) + (0.5 if i == 0 else 0.0)
-        out += observed(group, errors)
-        own += observed(group, errors)
-    found = spreads(out, own)
+    found = shifted_groups(0.12)
     common = next(one for one in found if not one.system)
     shifted = next(one for one in found if one.system == "s0")
     middle = LEVELS.index(0.5)
-    assert common.groups == 8
-    assert shifted.quantiles[middle] > 0.3 > common.quantiles[middle]
+    assert common.groups == 20
+    assert shifted.quantiles[middle] > 0.06 > common.quantiles[middle]
     assert shifted.rows == 40
+
+
+def test_a_group_far_from_all_others_says_nothing_of_its_kind():
+    found = shifted_groups(0.9)
+    assert not [one for one in found if one.system == "s0"]
+    assert len([one for one in found if one.system]) == 19
+
+
+def test_every_interval_of_a_group_holds_the_prediction():
+    low, high = LEVELS.index(0.1), LEVELS.index(0.9)
+    for one in shifted_groups(0.13, -0.13):
+        assert one.quantiles[low] <= 0.0 <= one.quantiles[high]
+        assert list(one.quantiles) == sorted(one.quantiles)
 
 
 def test_a_written_calibration_reads_as_what_it_was(tmp_path, runs, monkeypatch):

@@ -47,6 +47,33 @@ def test_a_winner_that_breaks_a_target_gives_way_to_one_that_keeps_it(found, mon
     assert first in done.outcome.top["disagg"][1:]
 
 
+def test_another_layout_takes_over_where_all_tightened_ones_break(found, monkeypatch):
+    """What one layout breaks says nothing of the others, which are tried as they are."""
+    first = found.outcome.top["disagg"][0]
+    broken = finalists._layouts(first)
+
+    def slowed(request, one, seed=0):
+        seen = replayed(request, one, seed)
+        if finalists._layouts(one) == broken:  # far beyond what any tightening reaches
+            return replace(seen, ttft=replace(seen.ttft, mean=request.sla.ttft * 50.0))
+        return seen
+
+    monkeypatch.setattr(finalists, "replayed", slowed)
+    done = settled(found.outcome)
+    mine = done.outcome.top["disagg"][0]
+    assert finalists._layouts(mine) != broken
+    assert mine.value("request_rate") >= 0.8 * first.value("request_rate")
+    assert done.replays["disagg"].ttft.mean <= found.request.sla.ttft * 1.05
+
+
+def test_the_first_of_a_ranking_is_the_best_of_its_engine(found):
+    first = found.outcome.top["disagg"][0]
+    mine = finalists._best(first.side, found.request)
+    assert (mine.place, mine.value("gpus")) == (first.place, first.value("gpus"))
+    other = finalists._best(first.side, found.request, {finalists._layouts(first)})
+    assert finalists._layouts(other) != finalists._layouts(first)
+
+
 def test_the_order_stays_where_nothing_keeps_the_targets(found, monkeypatch):
     def broken(request, one, seed=0):
         seen = replayed(request, one, seed)

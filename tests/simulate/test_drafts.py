@@ -10,8 +10,10 @@ from aiconf.engine.speculation import Speculation
 from aiconf.model import load_model
 from aiconf.parallel import Parallel
 from aiconf.simulate.disaggregated import DecodeSide, DisaggregatedReplay, PrefillSide
-from aiconf.simulate.engine import EngineReplay, Limits
+from aiconf.simulate.engine import EngineReplay
 from aiconf.simulate.intake import IntakeCost
+from aiconf.simulate.limits import Limits
+from aiconf.simulate.reserve import NO_RESERVE, Reserve
 from aiconf.simulate.timer import IterationTimer
 
 KIND = Speculation(3, 0.8)
@@ -35,6 +37,9 @@ class Linear:
         return 5e-3 + 1e-5 * sequences + 1e-8 * sequences * context
 
 
+WHOLE, SINKING = Reserve(1.0, 1.0), Reserve(1.0, 0.7, 0.14, 60)
+
+
 def limits(**changes):
     return Limits(**{"token_budget": 2048, "max_sequences": 256, "kv_tokens": 1e9,
                      "mixed": True} | changes)  # fmt: skip
@@ -43,7 +48,7 @@ def limits(**changes):
 @pytest.mark.parametrize("mixed", [True, False])
 @pytest.mark.parametrize("ranks", [1, 3])
 @pytest.mark.parametrize("kv", [1e9, 9000.0])
-@pytest.mark.parametrize("reserve", [0.0, 1.0])
+@pytest.mark.parametrize("reserve", [NO_RESERVE, WHOLE, SINKING])
 @pytest.mark.parametrize("kind", [None, KIND])
 def test_jumping_equals_stepping(load, mixed, ranks, kv, reserve, kind):
     sent = load(count=60, users=18, isl=800, osl=500)

@@ -7,10 +7,12 @@ import pytest
 
 from aiconf.errors import UserError
 from aiconf.serving.aggregated import aggregated
-from aiconf.simulate.engine import EngineReplay, Limits
+from aiconf.simulate.engine import EngineReplay
 from aiconf.simulate.intake import IntakeCost
 from aiconf.simulate.lengths import uniform_lengths
+from aiconf.simulate.limits import Limits
 from aiconf.simulate.requests import Load
+from aiconf.simulate.reserve import Reserve
 from aiconf.workload import Workload
 
 ROOMY = 1e9
@@ -75,7 +77,7 @@ def test_a_full_cache_preempts_and_still_finishes(timer, load):
 
 def test_reserving_output_never_preempts(timer, load):
     sent = load(count=40, users=20, isl=600, osl=600)
-    safe = EngineReplay(timer, limits(kv_tokens=9000.0, reserve=1.0)).run(sent)
+    safe = EngineReplay(timer, limits(kv_tokens=9000.0, reserve=Reserve(1.0, 1.0))).run(sent)
     assert safe.peak_kv <= 1.0
 
 

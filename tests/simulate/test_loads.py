@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from aiconf.errors import UserError
 from aiconf.simulate.arrivals import arrivals, together
 from aiconf.simulate.deployment import merged, shared
-from aiconf.simulate.engine import EngineReplay, Limits
+from aiconf.simulate.engine import EngineReplay
 from aiconf.simulate.lengths import drawn_lengths, lognormal_lengths, uniform_lengths
+from aiconf.simulate.limits import Limits
 from aiconf.simulate.requests import Load
 
 

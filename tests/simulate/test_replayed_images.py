@@ -10,7 +10,8 @@ from aiconf.model import load_model
 from aiconf.model.traffic import images_of
 from aiconf.parallel import Parallel
 from aiconf.serving.disaggregated import MAX_UTILISATION
-from aiconf.simulate.engine import EngineReplay, Limits
+from aiconf.simulate.engine import EngineReplay
+from aiconf.simulate.limits import Limits
 from aiconf.simulate.requests import Load
 from aiconf.simulate.timer import IterationTimer
 

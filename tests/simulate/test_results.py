@@ -9,12 +9,16 @@ from hypothesis import strategies as st
 
 from aiconf.engine.speculation import Speculation
 from aiconf.simulate.arrivals import arrivals
-from aiconf.simulate.engine import EngineReplay, Limits
+from aiconf.simulate.engine import EngineReplay
 from aiconf.simulate.intake import IntakeCost
+from aiconf.simulate.limits import Limits
 from aiconf.simulate.requests import Load
+from aiconf.simulate.reserve import NO_RESERVE, Reserve
 from aiconf.simulate.results import Spread, causes, summarize, timeline
 from aiconf.simulate.spans import between_tokens, weighted_percentiles
 from aiconf.workload import Sla
+
+WHOLE, SINKING = Reserve(1.0, 1.0), Reserve(1.0, 0.7, 0.14, 60, cap=100)
 
 
 def limits(**changes):
@@ -39,7 +43,7 @@ def runs(draw):
         "max_sequences": draw(st.sampled_from([1, 4, 64])),
         "kv_tokens": draw(st.sampled_from([1400.0, 4000.0, 1e6])),
         "mixed": draw(st.booleans()),
-        "reserve": draw(st.sampled_from([0.0, 0.5, 1.0])),
+        "reserve": draw(st.sampled_from([NO_RESERVE, SINKING, WHOLE])),
         "intake": IntakeCost(draw(st.sampled_from([0.0, 0.02])), 1e-3, 1e-6),
     }
     # Verified tokens of all running sequences have to fit into an iteration.
@@ -66,7 +70,7 @@ def test_requests_and_cache_are_conserved(timer, run):
         # Each token but the first of each request ends one gap.
         _, weights = between_tokens(found.spans)
         assert weights.sum() == (load.output - 1).sum()
-    if engine.reserve == 1.0:
+    if engine.reserve == WHOLE:
         assert found.preempted == 0
 
 
