@@ -18,6 +18,8 @@ MEASURES = {
 }
 _FIELDS = {"ttft_ms": "TTFT", "tpot_ms": "TPOT", "latency_ms": "request latency"}
 _NAMES = {"agg": "aggregated", "disagg": "disaggregated"}
+# Tokens/s of one API server, see docs/decisions/request-path.md.
+_STREAMED = 20_000.0
 _MANY_FALLBACKS = 0.1  # share of the time from which on a warning is due
 
 
@@ -125,6 +127,7 @@ def notes(request: Request, found: dict[str, Any]) -> list[str]:
             f"{work.images} are encoded before their prompt: their time is in TTFT; decoding and "
             "resizing them on the CPU is not predicted"
         )
+    said += _streamed(best)
     said += _replay_misses(request, found)
     pairs = zip(request.platforms, request.decode_platforms, strict=True)
     reasons = [refused(request.specs, pair, request.kv_dtype) for pair in pairs]
@@ -143,6 +146,17 @@ def notes(request: Request, found: dict[str, Any]) -> list[str]:
     return said + [f"{used.name}: {note}" for note in used.notes]
 
 
+def _streamed(best: dict[str, Any]) -> list[str]:
+    """Whether one server of the best would stream more tokens than measured ones did."""
+    each = best["output_tok_per_s"] / best["workers"]
+    if each <= _STREAMED:
+        return []
+    return [
+        f"each server would stream {each:,.0f} tok/s: measured ones saturate at 13,000 "
+        "(TensorRT-LLM 1.0rc) to 20,000 (SGLang 0.5.6) unless they send several tokens at a time"
+    ]
+
+
 def _replay_misses(request: Request, found: dict[str, Any]) -> list[str]:
     """What the replays of the winners changed, and targets that they broke all the same."""
     if not found.get("targets_met"):  # an estimate has none
@@ -150,9 +164,14 @@ def _replay_misses(request: Request, found: dict[str, Any]) -> list[str]:
     limits = {"ttft_ms": request.sla.ttft, "tpot_ms": request.sla.tpot}
     said = []
     for mode, seen in (found.get("replayed") or {}).items():
-        if seen is None:
-            continue
         name = "disaggregated" if mode == "disagg" else "aggregated"
+        if seen is None:
+            if found.get(f"best_{mode}"):
+                said.append(
+                    f"the best {name} configuration was not replayed (too many users at once, or "
+                    "a prefix that is shared): its targets hold in the steady state alone"
+                )
+            continue
         if seen["passed"]:
             said.append(
                 f"{name}: {seen['passed']} that the search ranks higher broke a target when "
