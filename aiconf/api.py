@@ -37,7 +37,7 @@ def _target(name: str, value: float | None) -> float:
         return math.inf
     number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or value <= 0:
-        raise UserError(f"{name} must be a positive number of milliseconds, not {value}")
+        raise UserError(f"{name} must be a positive number of milliseconds, not {value!r}")
     return from_ms(value)
 
 

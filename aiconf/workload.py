@@ -15,7 +15,7 @@ def require_whole(name: str, value: object, least: int) -> None:
     """Refuse what is not a whole number of at least ``least``, by a ``UserError``."""
     number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or value != int(value) or value < least:  # type: ignore[arg-type, call-overload, operator]
-        raise UserError(f"{name} must be a whole number of at least {least}, not {value}")
+        raise UserError(f"{name} must be a whole number of at least {least}, not {value!r}")
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,8 @@ def _load(path: Path) -> Calibration:
     except (yaml.YAMLError, UnicodeDecodeError):
         raise UserError(f"calibration {path} is not YAML") from None
     tool = given.get("tool") if isinstance(given, Mapping) else None
+    if tool is None:
+        raise UserError(f"{path} is no calibration: it is not a file of aiconf runs calibrate")
     if tool is not None and tool != aiconf.__version__:
         raise UserError(
             f"calibration {path} was fitted by aiconf {tool}, this is {aiconf.__version__}: "

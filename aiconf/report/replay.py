@@ -198,11 +198,14 @@ def replay_text(found: Mapping[str, Any], style: Style) -> str:
             f"{inputs['acceptance'] * 100:.0f} % of first drafts kept"
         )
     rows = [{"name": _NAMES[name], **found["times_ms"][name]} for name in _TIMES]
+    goodput = (
+        f"  goodput {rates['goodput']:,.2f} requests/s: {rates['attained'] * 100:.1f} % keep "
+        f"{_targets(inputs['targets'], style)}"
+    )
     lines = [
         f"  {rates['output_tokens']:,.1f} output tok/s ({rates['output_tokens_per_gpu']:,.1f} "
         f"per GPU), {rates['total_tokens']:,.1f} tok/s in all, {rates['requests']:,.2f} requests/s",
-        f"  goodput {rates['goodput']:,.2f} requests/s: {rates['attained'] * 100:.1f} % keep "
-        f"{_targets(inputs['targets'], style)}",
+        *([goodput] if any(inputs["targets"].values()) else []),
         f"  {engine['running']:,.1f} decode and {engine['waiting']:,.1f} wait for their first "
         f"token on average; cache at most {engine['peak_kv'] * 100:.0f} % full; "
         f"{engine['preempted']:,} preempted",
@@ -225,7 +228,7 @@ def _titled(title: str, body: str, style: Style) -> str:
 def _targets(targets: Mapping[str, float | None], style: Style) -> str:
     names = {"ttft_ms": "TTFT", "tpot_ms": "TPOT"}
     set_ = [f"{names[key]} ≤ {value:g} ms" for key, value in targets.items() if value is not None]
-    return style.plain(", ".join(set_)) if set_ else "no targets"
+    return style.plain(", ".join(set_))
 
 
 def _seconds(parts: Mapping[str, Mapping[str, float]], style: Style) -> list[str]:

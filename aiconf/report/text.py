@@ -239,6 +239,9 @@ def _verdict(found: Document, style: Style) -> str:
             rank = "Best" if best["meets_targets"] else "Closest"
             lines.append(f"  {rank} {name}: {describe(best)}")
             lines += [f"    {line}" for line in figures_of(best)]
+            if best.get("probability") is not None:
+                chance = f"{best['probability'] * 100:.0f} %"
+                lines.append(f"    keeps all targets with a probability of {chance}")
             lines += [f"    {line}" for line in replay_of(found["replayed"][mode])]
     return "\n".join(lines)
 

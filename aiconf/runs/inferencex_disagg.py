@@ -28,8 +28,8 @@ _GATHERS = (("communication.all_to_all_automatic", False),)
 @dataclass(frozen=True)
 class Launched:
     """slots: requests that a decode rank runs at once. prompt_tokens, prompts: of one prefill
-    iteration of a rank. kv, memory: type of the cache, and memory setting of the decode side.
-    None: not stated. facts: of backends/*.yaml that the settings change."""
+    iteration of a rank. kv, memory: type of the cache, and memory setting, of the decode side and
+    taken for both. None: not stated. facts: of backends/*.yaml that the settings change."""
 
     slots: int
     prompt_tokens: int | None

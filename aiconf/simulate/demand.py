@@ -186,6 +186,8 @@ def demand_of(asked: Mapping[str, float | None], path: Path | None, **settings: 
         return Demand("trace", trace=trace, **settings)
     ((name, value),) = chosen.items()
     if name == "rate":
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UserError(f"rate must be requests per second, not {value!r}")
         return Demand("rate", rate=float(value), trace=trace, **settings)
     require_whole(name, value, 1)
     if name == "concurrency":
