@@ -56,8 +56,9 @@ class Parallel:
         """Read ``tp2pp1dp4ep8``; sizes after ``tp`` may be left out (then 1)."""
         match = _SPELLING.fullmatch(text.strip().lower())
         if not match:
-            rest = _SPELLING.fullmatch("tp1" + text.strip().lower())
-            like = f"tp1{text.strip().lower()}" if rest else "tp2pp1dp4ep8"
+            whole = f"tp1{text.strip().lower()}"
+            missing = whole[3:5] in ("pp", "dp", "ep") and _SPELLING.fullmatch(whole)
+            like = whole if missing else "tp2pp1dp4ep8"
             raise UserError(f"'{text}' is not a parallel layout; write it like {like}")
         return cls(*(int(size or 1) for size in match.groups()))
 

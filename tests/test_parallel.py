@@ -34,10 +34,15 @@ def test_sizes_may_be_left_out(text, expected):
     assert Parallel.parse(text) == expected
 
 
-@pytest.mark.parametrize("text", ["", "2", "tp", "pp2", "tp2ep2pp1", "tp-1", "tp2 pp2"])
+@pytest.mark.parametrize("text", ["", "2", "tp", "tp2ep2pp1", "tp-1", "tp2 pp2"])
 def test_other_spellings_are_refused_with_an_example(text):
     with pytest.raises(UserError, match="write it like tp2pp1dp4ep8"):
         Parallel.parse(text)
+
+
+def test_a_layout_without_tensor_parallelism_is_offered_with_it():
+    with pytest.raises(UserError, match="write it like tp1dp8ep8$"):
+        Parallel.parse("DP8ep8")
 
 
 def test_zero_is_refused():

@@ -70,6 +70,12 @@ class OperatorTimer:
         assert isinstance(operator, Moe)
         return "moe", self._experts(operator)
 
+    @property
+    def captured(self) -> float:
+        """Tokens of the largest iteration that a graph may hold, of decodes or with prompts."""
+        largest = float(self.graph_sizes[-1]) if len(self.graph_sizes) else 0.0
+        return max(largest, float(self.prompt_graph))
+
     def _moved(self, operator: HyperConnection | Elementwise | Quantize) -> tuple[Array, Origins]:
         """Kernels that memory traffic bounds."""
         tables = self.tables
@@ -117,7 +123,7 @@ class OperatorTimer:
         time, origin = collective_seconds(*shape)
         if len(self.graph_sizes):
             later, other = collective_seconds(*shape, eager=True)
-            outside = max(self.graph_sizes[-1], self.prompt_graph) < TOKENS
+            outside = self.captured < TOKENS
             time, origin = np.where(outside, later, time), np.where(outside, other, origin)
         norms_next = operator.op == "all_reduce" and operator.where != "qk_norm"
         if not norms_next or not self.norm_limit:

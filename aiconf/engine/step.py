@@ -283,7 +283,8 @@ class StepModel:
             return
         # Layouts share most of their shapes: each is timed once per set of tables.
         once = replace(operator, count=1)
-        key = (once, self._timer.norm_limit, self.traits.float32_products)
+        graphs = self._timer.captured if isinstance(operator, Collective) else 0.0
+        key = (once, self._timer.norm_limit, self.traits.float32_products, graphs)
         built = self._tables.built
         if key not in built:
             built[key] = self._timer.timed(once)

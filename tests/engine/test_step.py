@@ -269,3 +269,16 @@ def test_attention_ranks_are_padded_to_the_largest_of_them():
     assert one < mean
     assert mean == pytest.approx(more, rel=0.01)
     assert more < full
+
+
+def test_a_layout_answers_alike_whatever_was_asked_before(step):
+    """Operators are timed once per set of tables; graphs are not part of the tables."""
+    batch = Batch.of(decode=[1.0, 40.0, 300.0, 2000.0], context=3000.0)
+    spec = load_model("gpt-oss-120b")
+    first, second = (
+        replace(place, tables=replace(place.tables, built={}), steps={})
+        for place in [platform("h200_sxm", "sglang")] * 2
+    )
+    alone = first.step(spec, Parallel(2, 2), "bf16").seconds(batch)
+    second.step(spec, Parallel(2), "bf16")
+    assert second.step(spec, Parallel(2, 2), "bf16").seconds(batch) == pytest.approx(alone)
