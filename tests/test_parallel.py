@@ -41,7 +41,7 @@ def test_other_spellings_are_refused_with_an_example(text):
 
 
 def test_a_layout_without_tensor_parallelism_is_offered_with_it():
-    with pytest.raises(UserError, match="write it like tp1dp8ep8$"):
+    with pytest.raises(UserError, match=r"write it like tp1dp8ep8$"):
         Parallel.parse("DP8ep8")
 
 
