@@ -37,6 +37,10 @@ LIMITS = (0.010, 0.015, 0.020, 0.030, 0.050, 0.080)  # seconds of TPOT
 FEWEST = 6  # configurations of a group among which one is chosen
 
 
+# Linear and sparse attention and wide experts, on none of which the kernels were first modelled.
+RECENT = ("Qwen3.5", "MiniMax-M2.5", "GLM-5", "Kimi-K2.5")
+
+
 def scored(path: Path) -> list[Row]:
     """Rows of a file that are judged: of one of them only those whose configuration is known."""
     return counted(path, read_rows(path, {}))
@@ -97,9 +101,10 @@ def slices(observed: Sequence[Observed]) -> list[tuple[str, list[Observed]]]:
     apart = [one for one in observed if one.run.mode == "disagg"]
     rack = [one for one in apart if one.run.deployment.system == "gb200"]
     drafted = [one for one in observed if one.run.deployment.speculation is not None]
+    recent = [one for one in agg if any(name in one.run.deployment.model for name in RECENT)]
     return [
         *found, ("disaggregated", apart), ("disaggregated, GB200", rack),
-        ("speculative decoding", drafted),
+        ("speculative decoding", drafted), (f"aggregated {', '.join(RECENT)}", recent),
     ]  # fmt: skip
 
 

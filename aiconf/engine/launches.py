@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from aiconf.engine.trait_schema import Block, Host, at
+from aiconf.engine.traits import Traits
 from aiconf.model.operators import (
     GqaAttention,
     HyperConnection,
@@ -33,6 +34,11 @@ def launches(operator: Operator, host: Host, sm: int) -> int:
     if isinstance(operator, HyperConnection):
         return 4  # one before and one after each block
     return sum(at(host.block_launches[block], sm) for block in blocks(operator)) or 1
+
+
+def launch_seconds(traits: Traits) -> float:
+    """Return what launching one kernel takes on the processor of the host."""
+    return traits.host.seconds_per_launch * traits.scales.get("launch", 1.0)
 
 
 def graph_kinds(spec: ModelSpec) -> frozenset[str]:

@@ -14,7 +14,7 @@ import numpy as np
 from aiconf.engine.attention import AttentionTimer
 from aiconf.engine.batch import Array, Batch
 from aiconf.engine.curves import PART, TOKENS, Curves
-from aiconf.engine.launches import ATTENTION, blocks, graph_kinds, launches
+from aiconf.engine.launches import ATTENTION, blocks, graph_kinds, launch_seconds, launches
 from aiconf.engine.linear import LinearTimer
 from aiconf.engine.operator_time import OperatorTimer
 from aiconf.engine.traits import Traits
@@ -107,7 +107,7 @@ class StepModel:
         self._exposed = traits.host.seconds_exposed_per_layer * layers
         if not traits.asynchronous(parallel):
             self._exposed += traits.host.seconds_synchronous_per_layer * layers
-        each = traits.host.seconds_per_launch * traits.scales.get("launch", 1.0)
+        each = launch_seconds(traits)
         self._launch = (launched[0] * each, launched[1] * each)
         self._waits = self._launching_waits(stage)
         self._vision: VisionTimer | None = None  # built once images are timed

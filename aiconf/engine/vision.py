@@ -6,6 +6,7 @@ import numpy as np
 
 from aiconf.engine.batch import Array
 from aiconf.engine.curves import PART, TOKENS, Curves
+from aiconf.engine.launches import launch_seconds
 from aiconf.engine.traits import Traits
 from aiconf.model.operation import Collective, Gemm
 from aiconf.model.vision import VisionTower
@@ -42,7 +43,7 @@ class VisionTimer:
                 time, origin = self._timed(operator)
                 curves.add("vision", time * operator.count, origin)
             curves.close()
-        self._launch = run.launches * traits.host.seconds_per_launch
+        self._launch = run.launches * launch_seconds(traits)
 
     def seconds(self, images: Array, patches: Array) -> Array:
         """Seconds of each iteration: ``images`` of ``patches`` each; none for none.

@@ -7,6 +7,7 @@ import pytest
 
 from aiconf.engine.batch import Batch
 from aiconf.engine.curves import PART
+from aiconf.engine.launches import launch_seconds
 from aiconf.engine.platform import platform
 from aiconf.engine.vision import VisionTimer
 from aiconf.model import load_model
@@ -57,6 +58,14 @@ def test_small_images_take_as_long_as_the_host_launches_kernels():
     assert small == pytest.approx(smaller)
     launch = platform("h200_sxm", "vllm").traits.host.seconds_per_launch
     assert small == pytest.approx(344 * launch, rel=0.1)
+
+
+def test_a_slower_processor_launches_the_towers_kernels_slower_too():
+    near, far = (platform(name, "vllm").traits for name in ("h200_sxm", "gb200"))
+    slower = launch_seconds(far) / launch_seconds(near)
+    assert slower > 1.2
+    ours, other = (seconds(1.0, patches=256.0, system=s)[0] for s in ("h200_sxm", "gb200"))
+    assert other / ours == pytest.approx(slower)
 
 
 def test_ranks_divide_the_work_but_not_by_their_number():

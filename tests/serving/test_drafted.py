@@ -25,6 +25,10 @@ CASES = [
     ("DeepSeek-R1", "fp4", "gb200", "trtllm", "tp1dp4ep4"),
 ]
 
+# Prompts that the host launches one by one take as long for two as for one; the replay's users
+# fall in step and share such iterations, the closed form's come evenly.
+LAUNCHED = {("gb200", 32, 3): 0.12}
+
 
 @pytest.mark.parametrize("drafts", [1, 3])
 @pytest.mark.parametrize("users", [4, 32])
@@ -46,7 +50,7 @@ def test_closed_form_against_replay(model, precision, system, backend, layout, u
     tpot = np.mean(((found.last - found.first) / (found.output - 1))[kept])
     step = step_of(place, spec, parallel, spec.quantization.kv, kind)
     closed = aggregated(step, work, np.array([float(users)]), np.array([float(one.budget)]))
-    assert closed.tpot[0] == pytest.approx(tpot, rel=0.12)
+    assert closed.tpot[0] == pytest.approx(tpot, rel=LAUNCHED.get((system, users, drafts), 0.08))
     plain = aggregated(
         step.step, work, np.array([float(users)]), np.array([float(one.budget)])
     ).tpot[0]
